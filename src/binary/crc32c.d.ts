@@ -1,0 +1,5 @@
+declare module 'crc-32/crc32c.js' {
+  export function buf(data: Uint8Array, seed?: number): number;
+  const crc32c: { buf(data: Uint8Array, seed?: number): number };
+  export default crc32c;
+}
