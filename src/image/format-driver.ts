@@ -25,6 +25,8 @@ export interface OpenLayerOptions {
   readonly gate: Gate;
   /** Open this snapshot of the file instead of its present content. */
   readonly snapshot?: string;
+  /** Open no other file: the layer answers `info` and nothing else. */
+  readonly infoOnly?: boolean;
   /** The file was just created by this process and is given up on a failure: skip the journal. */
   readonly fresh?: boolean;
 }
