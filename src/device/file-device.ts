@@ -25,7 +25,7 @@ import { FileSpace } from './file-space.ts';
 import { FlushQueue } from './flush-queue.ts';
 import { type FileOpenOptions, lockDescriptor, type OpenedFile, openFile } from './open-file.ts';
 import { PendingWork } from './pending-work.ts';
-import { checkInside, checkResize, checkWritable } from './range-check.ts';
+import { checkDiscard, checkInside, checkResize, checkWritable } from './range-check.ts';
 
 /** Bytes of the largest transfer done in the same tick. */
 const SAME_TICK_MAX = 64 * 1024;
@@ -217,8 +217,7 @@ export class FileDevice implements BlockDevice {
 
   discard(offset: number, length: number): MaybePromise<void> {
     this.#checkOpen();
-    checkInside(this, 'discard', offset, length);
-    if (this.readOnly) checkWritable(this, 'discard', offset, length);
+    checkDiscard(this, offset, length);
     return this.#change('discard', offset, () => this.#space.free(offset, length));
   }
 

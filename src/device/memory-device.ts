@@ -10,7 +10,7 @@
 import { VimgError } from '../base/errors.ts';
 import { LIMITS } from '../base/limits.ts';
 import type { BlockDevice, DeviceLimits, Extent, WriteZeroesOptions } from './block-device.ts';
-import { checkInside, checkResize, checkSize, checkWritable } from './range-check.ts';
+import { checkDiscard, checkInside, checkResize, checkSize, checkWritable } from './range-check.ts';
 
 const CHUNK = 16 * 1024;
 
@@ -111,8 +111,7 @@ export class MemoryDevice implements BlockDevice {
   }
 
   discard(offset: number, length: number): void {
-    if (this.readOnly) checkWritable(this, 'discard', offset, length);
-    checkInside(this, 'discard', offset, length);
+    checkDiscard(this, offset, length);
     for (const index of this.#chunksIn(offset, offset + length)) {
       if (index * CHUNK >= offset && (index + 1) * CHUNK <= offset + length) this.#drop(index);
     }

@@ -30,6 +30,12 @@ export function checkWritable(device: CheckedDevice, op: string, offset: number,
   throw outOfBounds(device, op, offset, length);
 }
 
+/** Checks a range that may be discarded. @throws VimgError `READ_ONLY`, `OUT_OF_BOUNDS` */
+export function checkDiscard(device: CheckedDevice, offset: number, length: number): void {
+  if (device.readOnly) throw readOnly(device, 'discard');
+  checkInside(device, 'discard', offset, length);
+}
+
 /** Checks a new size. @throws VimgError `READ_ONLY`, `UNSUPPORTED` for a device of fixed size, `LIMIT` */
 export function checkResize(device: CheckedDevice, size: number, resizable: boolean): void {
   if (device.readOnly) throw readOnly(device, 'resize');

@@ -1,0 +1,9 @@
+/** What tests of devices and drivers need, here and in other repositories: conformance suites and models. */
+export {
+  type DeviceConformanceOptions,
+  deviceConformance,
+  type MadeDevice,
+} from './device-conformance.ts';
+export { DeviceModel, type ModelOperation, modelOperation, patterned, sameBytes } from './device-model.ts';
+export { ManualClock } from './manual-clock.ts';
+export type { TestApi } from './test-api.ts';
