@@ -81,6 +81,10 @@ export interface SnapshotInfo {
   readonly name: string;
   /** Milliseconds since the epoch. */
   readonly dateMs: number;
+  /** Nanoseconds past the second of `dateMs`, where the format keeps them. */
+  readonly dateNsec?: number;
+  /** Instructions executed, where the format keeps them. */
+  readonly icount?: number;
   readonly vmClockNs: number;
   readonly vmStateSize: number;
   readonly virtualSize?: number;
@@ -97,6 +101,8 @@ export interface LayerInfo {
   readonly specific?: Readonly<Record<string, unknown>>;
   /** The data file of an image that keeps guest data elsewhere, as stored. */
   readonly dataFile?: string;
+  /** What a person should know before trusting the image. */
+  readonly warnings?: readonly string[];
 }
 
 export interface Layer {
@@ -109,6 +115,8 @@ export interface Layer {
   /** Allocation unit in guest bytes: block, cluster, grain. 1 for raw. */
   readonly unit: number;
   readonly identity: LayerIdentity | undefined;
+  /** The snapshot that this layer keeps, when it is one. */
+  readonly snapshotName: string | undefined;
   readonly backing: BackingReference | undefined;
   /** Present when the layer can be written in place. */
   readonly writer: LayerWriter | undefined;
@@ -152,7 +160,18 @@ export interface LayerWriter {
   zero(offset: number, length: number, keepAllocated: boolean): MaybePromise<void>;
   /** Stores one whole unit compressed. False when it does not shrink: write it as data. */
   writeCompressed?(offset: number, unit: Uint8Array): Promise<boolean>;
+  /**
+   * Keeps every place that is mapped now from being reused until `release` of the returned token: taken around
+   * transfers that outlast a tick, so that a late write never lands on a block that meanwhile is another's.
+   */
+  hold?(): number;
+  release?(token: number): void;
   /** Makes everything written so far durable: data first, then the mapping. */
   flush(): MaybePromise<void>;
-  resize(size: number): Promise<void>;
+  /**
+   * Sets the virtual size, atomically. New space reads as zeroes, also where the layers behind hold something.
+   *
+   * @param behindSize virtual size of the layer behind, 0 without one
+   */
+  resize(size: number, behindSize: number): Promise<void>;
 }

@@ -1,0 +1,64 @@
+/**
+ * The layer behind: named by path, recognised by identity.
+ *
+ * A VVD parent must have the disk UUID and the content ID that the child was made on. A parent of another format has
+ * no identity of its own; its size and the time of its last change stand for its content ID, so a base that was
+ * touched is refused rather than read.
+ */
+
+import { createHash } from 'node:crypto';
+import { statSync } from 'node:fs';
+import { VimgError } from '../../src/base/errors.ts';
+import { formatUuid, NIL_UUID } from '../../src/binary/uuid.ts';
+import type { BackingReference, Layer, LayerIdentity } from '../../src/image/layer.ts';
+import { headerText } from './header.ts';
+import type { Header } from './layout.ts';
+
+/** The reference that a header carries, if any. */
+export function backingReference(path: string, header: Header): BackingReference | undefined {
+  if (header.parentPathLength === 0) return undefined;
+  const stored = headerText(header.parentPath, header.parentPathLength);
+  const format = header.parentFormat.replace(/\0.*$/s, '') || undefined;
+  const { parentUuid: uuid, parentContentId: contentId } = header;
+  const byIdentity = uuid !== NIL_UUID;
+  return {
+    path: stored,
+    format,
+    byIdentity,
+    verify: (parent) => verifyParent(path, { uuid, contentId }, parent),
+    ...(byIdentity
+      ? { matches: (found: LayerIdentity) => found.uuid === uuid && found.contentId === contentId }
+      : {}),
+  };
+}
+
+function verifyParent(child: string, expected: LayerIdentity, parent: Layer): void {
+  const found = identityOf(parent);
+  if (found.uuid !== expected.uuid) {
+    throw new VimgError(
+      'STALE_PARENT',
+      `The parent '${parent.file.name}' is another disk than the one this was made on`,
+      {
+        op: 'open parent',
+        path: child,
+      },
+    );
+  }
+  if (found.contentId === expected.contentId) return;
+  throw new VimgError(
+    'STALE_PARENT',
+    `The parent '${parent.file.name}' was changed after this layer was made on it; together they would read as garbage`,
+    { op: 'open parent', path: child },
+  );
+}
+
+/** Who a layer is, for a child that is made on it. */
+export function identityOf(layer: Layer): LayerIdentity {
+  return layer.identity ?? { uuid: NIL_UUID, contentId: fingerprint(layer.file.name) };
+}
+
+/** A content ID for a file whose format has none: size and time of the last change, to the nanosecond. */
+function fingerprint(path: string): string {
+  const stat = statSync(path, { bigint: true });
+  return formatUuid(createHash('sha256').update(`${stat.size}:${stat.mtimeNs}`).digest());
+}

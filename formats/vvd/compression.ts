@@ -1,0 +1,59 @@
+/** Compressed blocks: one block, one stream, deflate (RFC 1951) or zstd (RFC 8878). */
+import { promisify } from 'node:util';
+import { deflateRaw, inflateRaw } from 'node:zlib';
+import { VimgError } from '../../src/base/errors.ts';
+import { crc32c } from '../../src/binary/crc32c.ts';
+import { loadZstd } from '../../src/binary/zstd.ts';
+import { COMPRESSION_DEFLATE, COMPRESSION_ZSTD } from './layout.ts';
+
+const deflateAsync = promisify(deflateRaw);
+const inflateAsync = promisify(inflateRaw);
+
+const ZSTD_LEVEL = 3;
+
+/**
+ * The block compressed, or undefined when that saves less than one page.
+ *
+ * @param compression `COMPRESSION_DEFLATE` or `COMPRESSION_ZSTD`
+ */
+export async function compressBlock(block: Uint8Array, compression: number): Promise<Uint8Array | undefined> {
+  let stored: Uint8Array;
+  switch (compression) {
+    case COMPRESSION_DEFLATE:
+      stored = await deflateAsync(block);
+      break;
+    case COMPRESSION_ZSTD:
+      stored = await (await loadZstd()).compress(block, ZSTD_LEVEL);
+      break;
+    default:
+      throw new VimgError('UNSUPPORTED', 'The image was created without compression', {
+        hint: 'create it with -o compression=zstd or -o compression=deflate',
+      });
+  }
+  return stored.length + 4096 <= block.length ? stored : undefined;
+}
+
+/** @throws VimgError `CORRUPT` when the stored bytes are damaged, or do not give exactly `length` bytes */
+export async function decompressBlock(
+  stored: Uint8Array,
+  checksum: number,
+  compression: number,
+  length: number,
+  path: string,
+): Promise<Uint8Array> {
+  if (crc32c(stored) !== checksum) {
+    throw new VimgError('CORRUPT', 'A compressed block is damaged: its checksum does not match', { path });
+  }
+  let block: Uint8Array;
+  try {
+    if (compression === COMPRESSION_ZSTD) block = await (await loadZstd()).decompress(stored, length);
+    else block = await inflateAsync(stored, { maxOutputLength: length });
+  } catch (cause) {
+    if (cause instanceof VimgError && cause.code === 'UNSUPPORTED') throw cause;
+    throw new VimgError('CORRUPT', 'A compressed block does not decompress', { path, cause });
+  }
+  if (block.length !== length) {
+    throw new VimgError('CORRUPT', `A compressed block holds ${block.length} bytes, not ${length}`, { path });
+  }
+  return block;
+}

@@ -1,0 +1,148 @@
+/**
+ * Creating an image file: under a temporary name, made durable, then renamed. Whoever looks sees no image or a whole
+ * one.
+ */
+import { existsSync, statSync, unlinkSync } from 'node:fs';
+import { dirname, isAbsolute, relative } from 'node:path';
+import { fromSystemError, VimgError } from '../base/errors.ts';
+import { FileDevice } from '../device/file-device.ts';
+import { renameDurably, temporaryPath } from '../host/atomic-file.ts';
+import { DiskImage } from './disk-image.ts';
+import type { FormatDriver, OptionValues } from './format-driver.ts';
+import { closedGate } from './gate-policies.ts';
+import type { OpenDiskOptions } from './open-chain.ts';
+import type { FormatRegistry } from './registry.ts';
+
+export interface CreateImageOptions {
+  readonly formats: FormatRegistry;
+  readonly format: string;
+  /** Guest bytes; without it the size of the backing file. */
+  readonly size?: number | undefined;
+  readonly options?: OptionValues;
+  readonly backing?: BackingChoice | undefined;
+  /** Refuse when the file exists. Default: replace it. */
+  readonly exclusive?: boolean;
+  /** How the backing file is opened. */
+  readonly open?: Omit<OpenDiskOptions, 'formats' | 'format' | 'readOnly'>;
+}
+
+export interface BackingChoice {
+  /** Stored as given; relative to the folder of the new image. */
+  readonly path: string;
+  readonly format?: string | undefined;
+  /** Do not look at it: `create -u`. */
+  readonly unchecked?: boolean;
+}
+
+const SECTOR = 512;
+
+/**
+ * Creates an empty image; durable when this returns.
+ *
+ * @throws VimgError `USAGE` without a size, `EXISTS`, `UNSUPPORTED`, `NO_SPACE`, `LOCKED`, `IO`
+ */
+export async function createImage(path: string, options: CreateImageOptions): Promise<void> {
+  const driver = options.formats.get(options.format);
+  if (!driver.create) throw new VimgError('UNSUPPORTED', `${driver.name} images cannot be created`, { path });
+  const backing = await openBacking(path, options, driver);
+  try {
+    const size = options.size ?? backing?.size;
+    if (size === undefined) throw new VimgError('USAGE', 'Image creation needs a size parameter', { path });
+    await writeAtomically(path, options.exclusive ?? false, async (file) => {
+      await driver.create?.(file, {
+        virtualSize: Math.ceil(size / SECTOR) * SECTOR,
+        options: options.options ?? {},
+        gate: closedGate,
+        ...(options.backing
+          ? {
+              backing: {
+                path: options.backing.path,
+                format: options.backing.format ?? backing?.format,
+                layer: backing?.top,
+              },
+            }
+          : {}),
+      });
+    });
+  } finally {
+    await backing?.close();
+  }
+}
+
+async function openBacking(
+  path: string,
+  options: CreateImageOptions,
+  driver: FormatDriver,
+): Promise<DiskImage | undefined> {
+  const { backing } = options;
+  if (!backing) return undefined;
+  if (!driver.can.backing) {
+    throw new VimgError('UNSUPPORTED', `${driver.name} images cannot have a backing file`, { path });
+  }
+  if (backing.unchecked) return undefined;
+  const place = isAbsolute(backing.path) ? backing.path : `${dirname(path)}/${backing.path}`;
+  return DiskImage.open(place, { ...options.open, formats: options.formats, format: backing.format });
+}
+
+/**
+ * Runs `write` on a new file and puts it, durable, under `path`. A block device is written in place. When `write`
+ * fails nothing of the new file stays.
+ */
+export async function writeAtomically(
+  path: string,
+  exclusive: boolean,
+  write: (file: FileDevice) => Promise<void>,
+): Promise<void> {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (stat && exclusive) throw new VimgError('EXISTS', 'The file exists already', { op: 'create', path });
+  if (stat && !stat.isFile()) {
+    await writeInPlace(path, write);
+    return;
+  }
+  if (stat) await refuseInUse(path);
+  const temporary = temporaryPath(path);
+  const file = await FileDevice.open(temporary, { readOnly: false, create: 'exclusive', lock: 'write' });
+  try {
+    await write(file);
+    await file.flush();
+    if (exclusive && existsSync(path))
+      throw new VimgError('EXISTS', 'The file exists already', { op: 'create', path });
+    await renameDurably(temporary, path);
+  } catch (error) {
+    removeTemporary(temporary);
+    throw fromSystemError(error, { op: 'create', path });
+  } finally {
+    await file.close();
+  }
+}
+
+async function writeInPlace(path: string, write: (file: FileDevice) => Promise<void>): Promise<void> {
+  const file = await FileDevice.open(path, { readOnly: false, lock: 'write' });
+  try {
+    await write(file);
+    await file.flush();
+  } finally {
+    await file.close();
+  }
+}
+
+/** @throws VimgError `LOCKED` when someone uses the file that is about to be replaced */
+async function refuseInUse(path: string): Promise<void> {
+  const file = await FileDevice.open(path, { readOnly: false, lock: 'write' });
+  await file.close();
+}
+
+function removeTemporary(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
+      throw fromSystemError(error, { op: 'remove', path });
+  }
+}
+
+/** How a file is named from the folder of another: what a header stores. */
+export function storedReference(target: string, from: string): string {
+  const path = relative(dirname(from), target);
+  return path === '' ? target : path;
+}

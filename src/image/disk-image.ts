@@ -1,0 +1,234 @@
+/**
+ * A VM disk: a chain of layers with one I/O engine under it. A disk image is itself a `BlockDevice`, so everything
+ * that takes a device takes a disk.
+ *
+ * Reading walks the layers' maps; writing goes to the top layer, copying the edges of partly written units from what
+ * the guest saw there. When the mapping is cached and the file answers in the same tick, so does the disk.
+ */
+import { VimgError } from '../base/errors.ts';
+import { isPromise, type MaybePromise } from '../base/maybe-promise.ts';
+import type { BlockDevice, DeviceLimits, Extent, WriteZeroesOptions } from '../device/block-device.ts';
+import { ChainResolver } from './chain-resolver.ts';
+import { BEHIND, COMPRESSED, DATA, type Layer, type LayerWriter, Location, ZERO } from './layer.ts';
+import { type OpenDiskOptions, openLayers } from './open-chain.ts';
+import { ReadPath } from './read-path.ts';
+import { WritePath } from './write-path.ts';
+
+export type { OpenDiskOptions } from './open-chain.ts';
+
+/** One extent of the guest's disk, as `vimg map` prints it. Offsets and lengths are bytes. */
+export interface MapExtent {
+  readonly offset: number;
+  readonly length: number;
+  /** Which layer answers: 0 is the disk itself. */
+  readonly depth: number;
+  /** Some layer holds the range, as data or as zeroes. */
+  readonly present: boolean;
+  readonly zero: boolean;
+  readonly data: boolean;
+  readonly compressed: boolean;
+  /** Where the bytes are, when they are stored one to one. */
+  readonly fileOffset?: number;
+  readonly fileName?: string;
+}
+
+const LIMITS_OF_DISK: DeviceLimits = { alignment: 1, discardGranularity: 4096, growable: false };
+
+export class DiskImage implements BlockDevice {
+  readonly path: string;
+  readonly layers: readonly Layer[];
+  readonly format: string;
+  /** The format was taken from the content and nothing but "raw" fitted: a guess. */
+  readonly probed: boolean;
+  readonly limits: DeviceLimits = LIMITS_OF_DISK;
+  readonly #resolver: ChainResolver;
+  readonly #reads: ReadPath;
+  readonly #writes: WritePath | undefined;
+  #closed: Promise<void> | undefined;
+
+  /** Use {@link DiskImage.open}; this takes layers that are open already. */
+  constructor(path: string, layers: readonly Layer[], probed = false) {
+    const top = layers[0] as Layer;
+    this.path = path;
+    this.layers = layers;
+    this.format = top.format;
+    this.probed = probed;
+    this.#resolver = new ChainResolver(layers);
+    this.#reads = new ReadPath(this.#resolver);
+    this.#writes = top.writer
+      ? new WritePath(top, top.writer, this.#reads, layers[1]?.virtualSize ?? 0)
+      : undefined;
+  }
+
+  /**
+   * Opens a disk and the layers behind it.
+   *
+   * @param path a host file
+   * @throws VimgError `NOT_FOUND`, `INVALID_FORMAT`, `UNSUPPORTED`, `CORRUPT`, `STALE_PARENT`, `LOCKED`, `LIMIT`
+   */
+  static async open(path: string, options: OpenDiskOptions): Promise<DiskImage> {
+    const { layers, probed } = await openLayers(path, options);
+    return new DiskImage(path, layers, probed);
+  }
+
+  get name(): string {
+    return this.path;
+  }
+
+  get size(): number {
+    return this.top.virtualSize;
+  }
+
+  get virtualSize(): number {
+    return this.top.virtualSize;
+  }
+
+  get readOnly(): boolean {
+    return this.#writes === undefined;
+  }
+
+  /** The layer that takes the writes. */
+  get top(): Layer {
+    return this.layers[0] as Layer;
+  }
+
+  pread(buffer: Uint8Array, offset: number): MaybePromise<void> {
+    this.#checkRange(offset, buffer.length, 'read');
+    return this.#reads.read(buffer, offset);
+  }
+
+  pwrite(buffer: Uint8Array, offset: number): MaybePromise<void> {
+    this.#checkRange(offset, buffer.length, 'write');
+    return this.#writable().write(buffer, offset);
+  }
+
+  writeZeroes(offset: number, length: number, options: WriteZeroesOptions = {}): MaybePromise<void> {
+    this.#checkRange(offset, length, 'write zeroes');
+    return this.#writable().zero(offset, length, options.keepAllocated ?? false);
+  }
+
+  /** The aligned part of the range reads as zeroes afterwards; its space is freed. */
+  discard(offset: number, length: number): MaybePromise<void> {
+    this.#checkRange(offset, length, 'discard');
+    return this.#writable().discard(offset, length);
+  }
+
+  flush(): MaybePromise<void> {
+    return this.#writes?.flush();
+  }
+
+  status(offset: number, length: number): MaybePromise<Extent> {
+    const extent = this.mapAt(offset, length);
+    return isPromise(extent) ? extent.then(toStatus) : toStatus(extent);
+  }
+
+  /** The extent at `offset`, `length` bytes long at most. Neighbours of one kind are not merged. */
+  mapAt(offset: number, length: number): MaybePromise<MapExtent> {
+    this.#checkRange(offset, length, 'map');
+    const location = new Location();
+    const depth = this.#resolver.resolve(offset, length, location);
+    if (isPromise(depth)) return depth.then((found) => this.#mapExtent(offset, location, found));
+    return this.#mapExtent(offset, location, depth);
+  }
+
+  async resize(size: number): Promise<void> {
+    await this.#writable().resize(size);
+  }
+
+  /**
+   * Stores one whole unit of the top layer compressed; as data when it does not shrink.
+   *
+   * @throws VimgError `UNSUPPORTED` when the format cannot
+   */
+  async writeCompressed(offset: number, unit: Uint8Array): Promise<void> {
+    this.#checkRange(offset, unit.length, 'write');
+    await this.#writable().writeCompressed(offset, unit);
+  }
+
+  async allocatedBytes(): Promise<number | undefined> {
+    return await this.top.file.allocatedBytes();
+  }
+
+  /** Flushes, closes every layer and releases their locks. Throws what the flush threw; idempotent. */
+  close(): Promise<void> {
+    this.#closed ??= this.#closeLayers();
+    return this.#closed;
+  }
+
+  async #closeLayers(): Promise<void> {
+    const failures: unknown[] = [];
+    for (const layer of this.layers) {
+      try {
+        await layer.close();
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+    if (failures.length > 0) throw failures[0];
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #writable(): WritePath {
+    if (this.#closed) throw new VimgError('IO', 'The disk is closed', { path: this.path });
+    if (!this.#writes) throw new VimgError('READ_ONLY', 'The disk is open read-only', { path: this.path });
+    return this.#writes;
+  }
+
+  #checkRange(offset: number, length: number, op: string): void {
+    if (
+      !(offset >= 0 && length >= 0 && offset + length <= this.size) ||
+      !Number.isSafeInteger(offset + length)
+    ) {
+      throw new VimgError(
+        'OUT_OF_BOUNDS',
+        `${op} of ${length} bytes at ${offset} passes the end at ${this.size}`,
+        {
+          op,
+          path: this.path,
+          offset,
+        },
+      );
+    }
+  }
+
+  #mapExtent(offset: number, location: Location, depth: number): MaybePromise<MapExtent> {
+    const holder = this.layers[depth];
+    if (location.kind === DATA && holder?.unit === 1) {
+      const found = location.device?.status(location.deviceOffset, location.length);
+      if (isPromise(found)) return found.then((extent) => mapExtent(offset, location, depth, holder, extent));
+      if (found) return mapExtent(offset, location, depth, holder, found);
+    }
+    return mapExtent(offset, location, depth, holder);
+  }
+}
+
+function mapExtent(
+  offset: number,
+  location: Location,
+  depth: number,
+  holder: Layer | undefined,
+  hostExtent?: Extent,
+): MapExtent {
+  const stored = location.kind === DATA || (location.kind === ZERO && location.reserved);
+  const zero = location.kind === ZERO || location.kind === BEHIND || (hostExtent?.zero ?? false);
+  return {
+    offset,
+    length: hostExtent ? Math.min(location.length, hostExtent.length) : location.length,
+    depth: holder ? depth : Math.max(0, depth - 1),
+    present: holder !== undefined,
+    zero,
+    data: (location.kind === DATA && !zero) || location.kind === COMPRESSED,
+    compressed: location.kind === COMPRESSED,
+    ...(stored ? { fileOffset: location.deviceOffset, fileName: location.device?.name ?? '' } : {}),
+  };
+}
+
+function toStatus(extent: MapExtent): Extent {
+  const allocated = extent.data || extent.fileOffset !== undefined;
+  return { offset: extent.offset, length: extent.length, zero: extent.zero, allocated };
+}
+
+export type { LayerWriter };

@@ -1,0 +1,103 @@
+/**
+ * Gates for host files: which files an image header may make vimg open.
+ *
+ * The rules, in order: no NUL, no `json:`, no protocol; the path, with every symbolic link followed, names a regular
+ * file; and it lies in (or below) a folder that the caller allows, unless the reference is checked by identity, where
+ * a path alone opens nothing.
+ */
+import { realpathSync, statSync } from 'node:fs';
+import { dirname, isAbsolute, resolve, sep } from 'node:path';
+import { fromSystemError, VimgError } from '../base/errors.ts';
+import { LIMITS } from '../base/limits.ts';
+import { FileDevice } from '../device/file-device.ts';
+import type { LockMode } from '../host/file-lock.ts';
+import type { FileReference, Gate } from './gate.ts';
+
+export interface FolderGateOptions {
+  /** Folders in which (and below which) referenced files may lie, besides the folder of the image itself. */
+  readonly allow?: readonly string[];
+  /** Allow any regular file. For callers that trust the image. */
+  readonly any?: boolean;
+  /** Lock mode for the files opened. */
+  readonly lock?: LockMode;
+  readonly blocking?: boolean;
+}
+
+/** A gate that opens nothing: what `info` uses. */
+export const closedGate: Gate = (reference) => {
+  return Promise.reject(
+    new VimgError('UNSUPPORTED', `The image refers to another file, '${printable(reference.stored)}'`, {
+      path: reference.from,
+    }),
+  );
+};
+
+/** A gate that opens regular files in allowed folders. */
+export function folderGate(options: FolderGateOptions = {}): Gate {
+  return async (reference) => {
+    const path = allowedPath(reference, options);
+    return FileDevice.open(path, {
+      readOnly: reference.readOnly,
+      lock: options.lock ?? 'none',
+      blocking: options.blocking ?? true,
+    });
+  };
+}
+
+/** The path that a stored reference names: relative to the folder of the file that names it. */
+export function resolveReference(stored: string, from: string): string {
+  return isAbsolute(stored) ? stored : resolve(dirname(from), stored);
+}
+
+function allowedPath(reference: FileReference, options: FolderGateOptions): string {
+  const { stored, from } = reference;
+  const shown = printable(stored);
+  if (stored === '' || stored.length > LIMITS.referenceBytes || stored.includes('\0')) {
+    throw new VimgError('INVALID_FORMAT', `Not a usable file name in the image header: '${shown}'`, {
+      path: from,
+    });
+  }
+  if (/^[A-Za-z][A-Za-z0-9+.-]*:/.test(stored)) {
+    throw new VimgError('UNSUPPORTED', `The image refers to '${shown}': only plain file names are followed`, {
+      path: from,
+    });
+  }
+  let path: string;
+  try {
+    path = realpathSync(resolveReference(stored, from));
+    if (!statSync(path).isFile()) {
+      throw new VimgError('UNSUPPORTED', `The image refers to '${shown}', which is not a regular file`, {
+        path: from,
+      });
+    }
+  } catch (error) {
+    throw fromSystemError(error, { op: 'open', path: resolveReference(stored, from) });
+  }
+  if (reference.byIdentity || options.any === true) return path;
+  const folders = [dirname(from), ...(options.allow ?? [])];
+  if (folders.some((folder) => isBelow(path, folder))) return path;
+  throw new VimgError('UNSUPPORTED', `The image refers to '${shown}', outside the folders that are allowed`, {
+    path: from,
+    hint: `if you trust this image, allow it: --allow ${dirname(path)}`,
+  });
+}
+
+function isBelow(path: string, folder: string): boolean {
+  let real: string;
+  try {
+    real = realpathSync(folder);
+  } catch (error) {
+    throw fromSystemError(error, { op: 'look up an allowed folder', path: folder });
+  }
+  return path.startsWith(real.endsWith(sep) ? real : real + sep);
+}
+
+/** A name from an untrusted header, safe to print: control characters escaped, cut at 200 characters. */
+export function printable(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: escaping control characters is the point
+  const safe = text.replace(
+    /[\u0000-\u001f\u007f-\u009f]/g,
+    (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`,
+  );
+  return safe.length > 200 ? `${safe.slice(0, 200)}…` : safe;
+}

@@ -1,0 +1,222 @@
+/**
+ * Opening a disk: the file, its format, and the layers behind it.
+ *
+ * A layer behind is opened read-only, through the gate, and accepted only when it is the one that its child names
+ * (identity, for formats that carry one). Loops and chains deeper than `LIMITS.chainDepth` are refused.
+ */
+import { statSync } from 'node:fs';
+import { isVimgError, VimgError } from '../base/errors.ts';
+import { LIMITS } from '../base/limits.ts';
+import type { BlockDevice } from '../device/block-device.ts';
+import { FileDevice } from '../device/file-device.ts';
+import type { FormatDriver } from './format-driver.ts';
+import type { Gate } from './gate.ts';
+import { folderGate, printable, resolveReference } from './gate-policies.ts';
+import type { BackingReference, Layer } from './layer.ts';
+import { findByIdentity } from './parent-search.ts';
+import { probeFormat } from './probe.ts';
+import type { FormatRegistry } from './registry.ts';
+
+export interface OpenDiskOptions {
+  readonly formats: FormatRegistry;
+  /** Driver name; without it the content tells. */
+  readonly format?: string | undefined;
+  /** Default true. */
+  readonly readOnly?: boolean;
+  /** Opens what headers point to. Default: regular files in the image's folder and in `allow`. */
+  readonly gate?: Gate;
+  /** Folders in which referenced files may lie, for the default gate. */
+  readonly allow?: readonly string[];
+  /** The default gate opens any regular file: for callers that trust the image. */
+  readonly allowAny?: boolean;
+  /** Take QEMU's lock bytes on every file of the chain. Default true. */
+  readonly lock?: boolean;
+  /** Open the disk as it was at this snapshot, read-only. */
+  readonly snapshot?: string | undefined;
+  /** Open the layers behind. Default true; false: the top layer alone. */
+  readonly backing?: boolean;
+  /** Small transfers may block the thread. Default true; a server says false. */
+  readonly blocking?: boolean;
+  /** The file was just created here and is thrown away on failure: its journal is not used. */
+  readonly fresh?: boolean;
+}
+
+export interface OpenedLayers {
+  /** Top first. */
+  readonly layers: Layer[];
+  readonly probed: boolean;
+}
+
+/** Opens the file and all layers behind it; on failure everything opened is closed again. */
+export async function openLayers(path: string, options: OpenDiskOptions): Promise<OpenedLayers> {
+  const gate = options.gate ?? defaultGate(options);
+  const readOnly = (options.readOnly ?? true) || options.snapshot !== undefined;
+  const layers: Layer[] = [];
+  try {
+    const { layer, probed } = await openTop(path, options, readOnly, gate);
+    layers.push(layer);
+    if (options.backing ?? true) await openBehind(layers, options.formats, gate);
+    if (options.snapshot === undefined || layer.info === undefined || isInternal(layer, options)) {
+      return { layers, probed };
+    }
+    return { layers: await cutAtSnapshot(layers, options.snapshot, path), probed };
+  } catch (error) {
+    await closeAll(layers);
+    throw error;
+  }
+}
+
+function isInternal(layer: Layer, options: OpenDiskOptions): boolean {
+  return options.formats.get(layer.format).can.snapshot && layer.identity === undefined;
+}
+
+function defaultGate(options: OpenDiskOptions): Gate {
+  return folderGate({
+    allow: options.allow ?? [],
+    any: options.allowAny ?? false,
+    lock: (options.lock ?? true) ? 'read' : 'none',
+    blocking: options.blocking ?? true,
+  });
+}
+
+async function openTop(
+  path: string,
+  options: OpenDiskOptions,
+  readOnly: boolean,
+  gate: Gate,
+): Promise<{ layer: Layer; probed: boolean }> {
+  const lock = (options.lock ?? true) ? (readOnly ? 'read' : 'write') : 'none';
+  const file = await FileDevice.open(path, { readOnly, lock, blocking: options.blocking ?? true });
+  try {
+    const { driver, probed } = await chooseDriver(file, options);
+    if (!readOnly && !driver.can.write) {
+      throw new VimgError('UNSUPPORTED', `${driver.name} images can only be read in this release`, {
+        op: 'open for writing',
+        path,
+        hint: `convert it first: vimg convert ${path} new.vvd`,
+      });
+    }
+    const internal = options.snapshot !== undefined && driver.can.snapshot && driver.name !== 'vvd';
+    const layer = await driver.open(file, {
+      readOnly,
+      gate,
+      ...(internal ? { snapshot: options.snapshot as string } : {}),
+      ...(options.fresh ? { fresh: true } : {}),
+    });
+    return { layer, probed };
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+async function chooseDriver(
+  file: BlockDevice,
+  options: { formats: FormatRegistry; format?: string | undefined },
+): Promise<{ driver: FormatDriver; probed: boolean }> {
+  if (options.format !== undefined) return { driver: options.formats.get(options.format), probed: false };
+  const { driver, guessed } = await probeFormat(file, options.formats);
+  return { driver, probed: guessed };
+}
+
+/** Opens the layers behind the last of `layers`, appending each. */
+async function openBehind(layers: Layer[], formats: FormatRegistry, gate: Gate): Promise<void> {
+  const seen = new Set<string>();
+  for (;;) {
+    const child = layers[layers.length - 1] as Layer;
+    const key = fileKey(child.file.name);
+    if (key !== undefined) {
+      if (seen.has(key)) {
+        throw new VimgError('INVALID_FORMAT', 'The chain loops: a layer stands behind itself', {
+          path: child.file.name,
+        });
+      }
+      seen.add(key);
+    }
+    if (!child.backing) return;
+    if (layers.length >= LIMITS.chainDepth) {
+      throw new VimgError('LIMIT', `The chain is deeper than ${LIMITS.chainDepth} layers`, {
+        path: child.file.name,
+      });
+    }
+    layers.push(await openParent(child, child.backing, formats, gate));
+  }
+}
+
+/**
+ * Opens the parent that `reference` names, and makes sure it is the one meant.
+ *
+ * @throws VimgError `STALE_PARENT` when it is missing or another, and what the gate throws
+ */
+export async function openParent(
+  child: Layer,
+  reference: BackingReference,
+  formats: FormatRegistry,
+  gate: Gate,
+): Promise<Layer> {
+  const file = await openParentFile(child, reference, formats, gate);
+  let layer: Layer;
+  try {
+    const { driver } = await chooseDriver(file, { formats, format: reference.format });
+    layer = await driver.open(file, { readOnly: true, gate });
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+  try {
+    reference.verify?.(layer);
+    return layer;
+  } catch (error) {
+    await layer.close();
+    throw error;
+  }
+}
+
+async function openParentFile(
+  child: Layer,
+  reference: BackingReference,
+  formats: FormatRegistry,
+  gate: Gate,
+): Promise<BlockDevice> {
+  const from = child.file.name;
+  const ask = (stored: string): Promise<BlockDevice> =>
+    gate({ role: 'backing', stored, from, readOnly: true, byIdentity: reference.byIdentity });
+  const found = await findByIdentity(child, reference, formats);
+  try {
+    return await ask(found ?? reference.path);
+  } catch (error) {
+    if (!isVimgError(error, 'NOT_FOUND') || !reference.byIdentity) throw error;
+    throw new VimgError('STALE_PARENT', `The parent '${printable(reference.path)}' is missing`, {
+      op: 'open parent',
+      path: from,
+      hint: `if it was moved: vimg chain relocate --search DIR ${from}`,
+      cause: error,
+    });
+  }
+}
+
+/** Keeps the layers from the one that holds the snapshot down; closes those above. */
+async function cutAtSnapshot(layers: Layer[], snapshot: string, path: string): Promise<Layer[]> {
+  const at = layers.findIndex((layer) => layer.snapshotName === snapshot);
+  if (at < 0) {
+    const names = layers.flatMap((layer) => layer.snapshotName ?? []);
+    throw new VimgError('NOT_FOUND', `There is no snapshot '${printable(snapshot)}'`, {
+      path,
+      hint: names.length > 0 ? `snapshots of this disk: ${names.join(', ')}` : 'this disk has no snapshots',
+    });
+  }
+  await closeAll(layers.slice(0, at));
+  return layers.slice(at);
+}
+
+async function closeAll(layers: readonly Layer[]): Promise<void> {
+  await Promise.allSettled(layers.map((layer) => layer.close()));
+}
+
+/** Device and inode: the same file under whatever name. Undefined for what is no host file. */
+function fileKey(path: string): string | undefined {
+  const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return stat && `${stat.dev}:${stat.ino}`;
+}
+
+export { resolveReference };

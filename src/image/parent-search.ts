@@ -1,0 +1,65 @@
+/**
+ * Finding a parent by who it is, when it is not where its child says: chains get moved.
+ *
+ * The order: the stored path; a file of that name beside the child; any file beside the child with the right
+ * identity. Only the first bytes of candidates are read.
+ */
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { isVimgError } from '../base/errors.ts';
+import { FileDevice } from '../device/file-device.ts';
+import { closedGate, resolveReference } from './gate-policies.ts';
+import type { BackingReference, Layer } from './layer.ts';
+import { probeFormat } from './probe.ts';
+import type { FormatRegistry } from './registry.ts';
+
+/** Files looked at in one folder before a search gives up. */
+const FOLDER_LIMIT = 10_000;
+
+/** The path of the parent when it is not at its stored place; undefined to use the stored one. */
+export async function findByIdentity(
+  child: Layer,
+  reference: BackingReference,
+  formats: FormatRegistry,
+): Promise<string | undefined> {
+  if (!reference.byIdentity || reference.path.includes('\0')) return undefined;
+  const from = child.file.name;
+  if (existsSync(resolveReference(reference.path, from))) return undefined;
+  return searchFolder(dirname(from), reference, formats);
+}
+
+/**
+ * Looks through one folder for the file that `reference` means.
+ *
+ * @returns its path, or undefined
+ */
+export async function searchFolder(
+  folder: string,
+  reference: BackingReference,
+  formats: FormatRegistry,
+): Promise<string | undefined> {
+  const named = basename(reference.path);
+  const names = readdirSync(folder).slice(0, FOLDER_LIMIT);
+  names.sort((a, b) => Number(b === named) - Number(a === named));
+  for (const name of names) {
+    const path = join(folder, name);
+    if (await isMeant(path, reference, formats)) return path;
+  }
+  return undefined;
+}
+
+async function isMeant(path: string, reference: BackingReference, formats: FormatRegistry): Promise<boolean> {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (!stat?.isFile() || !reference.matches) return false;
+  const file = await FileDevice.open(path, { readOnly: true });
+  try {
+    const { driver } = await probeFormat(file, formats);
+    const layer = await driver.open(file, { readOnly: true, gate: closedGate });
+    return layer.identity !== undefined && reference.matches(layer.identity);
+  } catch (error) {
+    if (isVimgError(error)) return false; // not an image, or a damaged one: not the parent
+    throw error;
+  } finally {
+    await file.close();
+  }
+}
