@@ -1,0 +1,141 @@
+/**
+ * The content of compressed clusters (QEMU docs/interop/qcow2, "Compressed Clusters Descriptor" and
+ * `compression_type`).
+ *
+ * zlib means a raw deflate stream (no header, no checksum) with a window of 2^12 bytes; zstd means frames. The
+ * descriptor counts sectors, so what is stored ends with bytes that do not belong to the cluster.
+ *
+ * Invariant: what comes out has exactly the cluster's size, and no input makes it allocate more than
+ * {@link OUTPUT_MAX} on the way.
+ */
+import { constants, deflateRaw, inflateRaw, inflateRawSync, type ZlibOptions } from 'node:zlib';
+import { VimgError } from '../../src/base/errors.ts';
+import { LIMITS } from '../../src/base/limits.ts';
+import type { CompressionType } from './header.ts';
+import { loadZstd } from './zstd-codec.ts';
+import { measureZstdFrame } from './zstd-frame.ts';
+
+const WINDOW_BITS = 12;
+/** zlib's default level and the largest match memory: the settings whose output equals QEMU's, byte for byte. */
+const LEVEL = 6;
+const MEMORY_LEVEL = 9;
+/** Clusters up to this size are inflated in place: the way through the thread pool costs more than the work. */
+const SYNC_BYTES_MAX = 4096;
+/** What a zstd decoder may be made to produce before its output is measured against the cluster. */
+const OUTPUT_MAX: number = LIMITS.structure;
+
+/**
+ * Decompresses one cluster.
+ *
+ * @param stored the sectors that the descriptor names, with whatever follows the compressed data in them
+ * @returns exactly `clusterSize` bytes
+ * @throws VimgError `CORRUPT` when that does not come out, `UNSUPPORTED` when this Node has no zstd
+ */
+export async function decompressCluster(
+  type: CompressionType,
+  stored: Uint8Array,
+  clusterSize: number,
+): Promise<Uint8Array> {
+  const content = await (type === 'zlib' ? inflate(stored, clusterSize) : unzstd(stored, clusterSize));
+  if (content.length === clusterSize) return content;
+  throw new VimgError('CORRUPT', `a compressed cluster holds ${content.length} of ${clusterSize} bytes`, {
+    op: 'decompress',
+  });
+}
+
+async function inflate(stored: Uint8Array, clusterSize: number): Promise<Uint8Array> {
+  // A stream may stop without its end mark once it gave a whole cluster: the spec ends there, and so does Z_SYNC_FLUSH.
+  const options: ZlibOptions = {
+    windowBits: WINDOW_BITS,
+    finishFlush: constants.Z_SYNC_FLUSH,
+    chunkSize: Math.max(clusterSize, 64),
+    maxOutputLength: clusterSize,
+  };
+  try {
+    if (clusterSize <= SYNC_BYTES_MAX) return inflateRawSync(stored, options);
+    return await new Promise<Uint8Array>((resolve, reject) => {
+      inflateRaw(stored, options, (error, result) => (error ? reject(error) : resolve(result)));
+    });
+  } catch (cause) {
+    throw new VimgError('CORRUPT', `a compressed cluster does not inflate to ${clusterSize} bytes`, {
+      op: 'decompress',
+      cause,
+    });
+  }
+}
+
+async function unzstd(stored: Uint8Array, clusterSize: number): Promise<Uint8Array> {
+  const codec = await loadZstd();
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  for (let at = 0; length < clusterSize; ) {
+    const frame = measureZstdFrame(stored, at);
+    const content = frame.skippable
+      ? new Uint8Array(0)
+      : await unzstdFrame(codec, stored.subarray(at, at + frame.length), frame, clusterSize - length);
+    parts.push(content);
+    length += content.length;
+    at += frame.length;
+  }
+  return parts.length === 1 ? (parts[0] as Uint8Array) : Buffer.concat(parts);
+}
+
+async function unzstdFrame(
+  codec: Awaited<ReturnType<typeof loadZstd>>,
+  bytes: Uint8Array,
+  frame: { readonly contentSize: number | undefined; readonly contentMax: number },
+  wanted: number,
+): Promise<Uint8Array> {
+  if ((frame.contentSize ?? 0) > wanted || frame.contentMax > OUTPUT_MAX) {
+    throw new VimgError('CORRUPT', `zstd: a frame holds more than the ${wanted} bytes of its cluster`, {
+      op: 'decompress',
+    });
+  }
+  let content: Uint8Array;
+  try {
+    content = await codec.decompress(bytes, frame.contentMax);
+  } catch (cause) {
+    throw new VimgError('CORRUPT', 'zstd: the frame does not decompress', { op: 'decompress', cause });
+  }
+  if (content.length > wanted) {
+    throw new VimgError(
+      'CORRUPT',
+      `zstd: a frame holds ${content.length} bytes, ${wanted} belong to its cluster`,
+      {
+        op: 'decompress',
+      },
+    );
+  }
+  return content;
+}
+
+/**
+ * Compresses one cluster.
+ *
+ * @param unit exactly one cluster
+ * @returns nothing when the result would not be smaller than the cluster
+ */
+export async function compressCluster(
+  type: CompressionType,
+  unit: Uint8Array,
+): Promise<Uint8Array | undefined> {
+  const compressed = type === 'zlib' ? await deflate(unit) : await (await loadZstd()).compress(unit);
+  return compressed !== undefined && compressed.length < unit.length ? compressed : undefined;
+}
+
+function deflate(unit: Uint8Array): Promise<Uint8Array | undefined> {
+  const options: ZlibOptions = {
+    windowBits: WINDOW_BITS,
+    level: LEVEL,
+    memLevel: MEMORY_LEVEL,
+    chunkSize: Math.max(unit.length, 64),
+    maxOutputLength: unit.length,
+  };
+  return new Promise((resolve, reject) => {
+    deflateRaw(unit, options, (error, result) => {
+      if (error === null) resolve(result);
+      else if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') resolve(undefined);
+      else reject(error);
+    });
+  });
+}
