@@ -21,6 +21,7 @@ export class ManualClock implements Clock {
   /** Moves the time on, waking sleepers in order, and lets what they do run before the next one wakes. */
   async advance(ms: number): Promise<void> {
     const endMs = this.#nowMs + ms;
+    await settled(); // who is about to sleep does so from now on
     for (let next = this.#next(endMs); next !== undefined; next = this.#next(endMs)) {
       this.#nowMs = next.wakeAtMs;
       this.#sleepers = this.#sleepers.filter((sleeper) => sleeper !== next);
