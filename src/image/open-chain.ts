@@ -37,6 +37,8 @@ export interface OpenDiskOptions {
   readonly backing?: boolean;
   /** Small transfers may block the thread. Default true; a server says false. */
   readonly blocking?: boolean;
+  /** For `info`: layers open no data file; guest data cannot be read then. */
+  readonly infoOnly?: boolean;
   /** The file was just created here and is thrown away on failure: its journal is not used. */
   readonly fresh?: boolean;
 }
@@ -102,6 +104,7 @@ async function openTop(
       gate,
       ...(internal ? { snapshot: options.snapshot as string } : {}),
       ...(options.fresh ? { fresh: true } : {}),
+      ...(options.infoOnly ? { infoOnly: true } : {}),
     });
     return { layer, probed };
   } catch (error) {
