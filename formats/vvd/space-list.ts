@@ -1,6 +1,7 @@
 /** Reading the space list: verified page by page, extents in order, inside the file and behind the fixed regions. */
 import { VimgError } from '../../src/base/errors.ts';
 import type { BlockDevice } from '../../src/device/block-device.ts';
+import { fixedRegions } from './header.ts';
 import {
   FREE_EXTENTS_FIRST,
   FREE_EXTENTS_LIMIT,
@@ -42,13 +43,23 @@ export async function readSpaceList(file: BlockDevice, header: Header): Promise<
   return { ...head, free };
 }
 
-/** The space map of a layer that is going to be written. */
+/**
+ * The space map of a layer that is going to be written.
+ *
+ * A region that the header names (a directory that moved, checksum pages) is in use from the header write on that
+ * names it, which is no transaction: the list may still end before it.
+ */
 export async function loadSpace(file: BlockDevice, header: Header): Promise<SpaceMap> {
-  const list = await readSpaceList(file, header);
-  return new SpaceMap(list, list.free, 2 ** header.blockShift, (place, length) => {
+  const { free, ...head } = await readSpaceList(file, header);
+  const spaceEnd = Math.max(head.spaceEnd, regionsEnd(header));
+  return new SpaceMap({ ...head, spaceEnd }, free, 2 ** header.blockShift, (place, length) => {
     const inFile = Math.min(length, file.size - place);
     return inFile > 0 ? file.discard(place, inFile) : undefined;
   });
+}
+
+function regionsEnd(header: Header): number {
+  return Math.max(...fixedRegions(header).map((region) => region.offset + region.length));
 }
 
 async function readPage(file: BlockDevice, header: Header, index: number): Promise<Uint8Array> {

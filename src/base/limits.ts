@@ -20,8 +20,8 @@ export type LimitName =
 export const LIMITS: Readonly<Record<LimitName, number>> = {
   /** Largest byte offset that a JavaScript number holds exactly; checked whenever an offset is decoded. */
   offset: Number.MAX_SAFE_INTEGER,
-  /** Largest virtual size of a disk that vimg creates: 2^53 − 1 rounded down to whole GiB. */
-  virtualSize: 8191 * 1024 * TiB,
+  /** Largest virtual size of a disk that vimg creates: 2^53 − 1 rounded down to whole TiB. */
+  virtualSize: 8191 * TiB,
   /** Layers in a chain, the disk itself included. */
   chainDepth: 256,
   /** Snapshots of one disk. */
