@@ -150,13 +150,14 @@ export class Qcow2Layer implements Layer {
       return;
     }
     const start = hostOffset(high, low);
+    const placed = kind === CLUSTER_DATA || kind === CLUSTER_ZERO_ALLOCATED;
     let run = clusterSize - within;
     let next = start + clusterSize;
     while (run < length && ++entry < this.#entriesPerTable) {
       const nextHigh = table.getUint32(entry * 8);
       const nextLow = table.getUint32(entry * 8 + 4);
       if (standardKind(nextHigh, nextLow, this.#rules) !== kind) break;
-      if (kind === CLUSTER_DATA && hostOffset(nextHigh, nextLow) !== next) break;
+      if (placed && hostOffset(nextHigh, nextLow) !== next) break;
       run += clusterSize;
       next += clusterSize;
     }
@@ -185,13 +186,14 @@ export class Qcow2Layer implements Layer {
       return;
     }
     const start = hostOffset(high, low);
+    const placed = kind === CLUSTER_DATA || kind === CLUSTER_ZERO_ALLOCATED;
     let run = subclusterSize - (within - subcluster * subclusterSize);
     let next = start + clusterSize;
     while (run < length) {
       if (++subcluster === SUBCLUSTERS) {
         subcluster = 0;
         if (++entry === this.#entriesPerTable) break;
-        if (kind === CLUSTER_DATA) {
+        if (placed) {
           if (hostOffset(table.getUint32(entry * 16), table.getUint32(entry * 16 + 4)) !== next) break;
           next += clusterSize;
         }
@@ -238,7 +240,10 @@ export class Qcow2Layer implements Layer {
       this.#fillData(place, offset, length, firstCluster, into);
     } else {
       into.kind = ZERO;
-      into.reserved = kind === CLUSTER_ZERO_ALLOCATED;
+      if (kind !== CLUSTER_ZERO_ALLOCATED) return;
+      into.reserved = true;
+      into.device = this.#dataDevice();
+      into.deviceOffset = place;
     }
   }
 

@@ -212,14 +212,16 @@ export const snapshotEntryLayout: Layout<SnapshotEntry> = layout<SnapshotEntry>(
 export interface SnapshotExtra {
   vmStateSize: bigint;
   virtualSize: bigint;
+  icount: bigint;
 }
 
 export const snapshotExtraLayout: Layout<SnapshotExtra> = layout<SnapshotExtra>(
   'qcow2 snapshot, extra data',
-  16,
+  24,
   {
     vmStateSize: [0, bits64be, 'bytes of VM state'],
     virtualSize: [8, bits64be, 'virtual size of the disk in the snapshot'],
+    icount: [16, bits64be, 'instructions executed when it was taken; all ones: not counted'],
   },
 );
 

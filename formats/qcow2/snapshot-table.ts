@@ -12,6 +12,7 @@ import { snapshotEntryLayout, snapshotExtraLayout } from './layout.ts';
 
 /** Extra data that an entry may carry; QEMU has the same limit. */
 const EXTRA_BYTES_MAX = 1024;
+const NOT_COUNTED = 0xffff_ffff_ffff_ffffn;
 const FIRST_READ = 16 * 1024;
 
 /** A snapshot, and where its L1 table is. */
@@ -23,6 +24,9 @@ export interface Qcow2Snapshot {
   /** The virtual size that the disk had; that of the image when the entry does not say. */
   readonly virtualSize: number;
   readonly dateMs: number;
+  readonly dateNsec: number;
+  /** Instructions executed, where they were counted. */
+  readonly icount: number | undefined;
   readonly vmClockNs: number;
   readonly vmStateSize: number;
   readonly extraDataSize: number;
@@ -84,6 +88,7 @@ async function readEntry(
     l1Size: entry.l1Size,
     ...readExtra(extra, entry.vmStateSize, header),
     dateMs: entry.dateSeconds * 1000 + Math.floor(entry.dateNanoseconds / 1e6),
+    dateNsec: entry.dateNanoseconds,
     vmClockNs: Number(entry.vmClockNanoseconds),
     extraDataSize: entry.extraDataSize,
     entryOffset: window.start + at,
@@ -96,7 +101,7 @@ function readExtra(
   extra: Uint8Array,
   vmStateSize32: number,
   header: Qcow2Header,
-): { vmStateSize: number; virtualSize: number } {
+): { vmStateSize: number; virtualSize: number; icount: number | undefined } {
   const padded = new Uint8Array(snapshotExtraLayout.size);
   padded.set(extra.subarray(0, padded.length));
   const fields = snapshotExtraLayout.decode(padded);
@@ -109,6 +114,7 @@ function readExtra(
   return {
     vmStateSize: extra.length >= 8 ? Number(fields.vmStateSize) : vmStateSize32,
     virtualSize: Number(virtualSize),
+    icount: extra.length >= 24 && fields.icount !== NOT_COUNTED ? Number(fields.icount) : undefined,
   };
 }
 
@@ -192,8 +198,9 @@ export function checkSnapshotL1(snapshot: Qcow2Snapshot, tableSpan: number): voi
 
 /** A snapshot as `info` shows it. */
 export function snapshotInfo(snapshot: Qcow2Snapshot): SnapshotInfo {
-  const { id, name, dateMs, vmClockNs, vmStateSize, virtualSize } = snapshot;
-  return { id, name, dateMs, vmClockNs, vmStateSize, virtualSize };
+  const { id, name, dateMs, dateNsec, vmClockNs, vmStateSize, virtualSize, icount } = snapshot;
+  const counted = icount === undefined ? {} : { icount };
+  return { id, name, dateMs, dateNsec, vmClockNs, vmStateSize, virtualSize, ...counted };
 }
 
 function invalid(message: string, offset: number): VimgError {
