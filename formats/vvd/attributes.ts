@@ -63,7 +63,6 @@ export function encodeAttributes(attributes: Attributes): Uint8Array {
 }
 
 function checkAttribute(key: string, keyLength: number, valueLength: number): void {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused
   if (keyLength === 0 || /[\u0000-\u0020=]/.test(key)) {
     throw new VimgError('USAGE', `'${key}' cannot be the name of an attribute`, {
       hint: 'a name has no spaces, no control characters and no =',

@@ -19,22 +19,27 @@ export function backingReference(path: string, header: Header): BackingReference
   if (header.parentPathLength === 0) return undefined;
   const stored = headerText(header.parentPath, header.parentPathLength);
   const format = header.parentFormat.replace(/\0.*$/s, '') || undefined;
-  const { parentUuid: uuid, parentContentId: contentId } = header;
+  const { parentUuid: uuid } = header;
   const byIdentity = uuid !== NIL_UUID;
   return {
     path: stored,
     format,
     byIdentity,
-    verify: (parent) => verifyParent(path, { uuid, contentId }, parent),
+    verify: (parent) => verifyParent(path, header, parent),
     ...(byIdentity
-      ? { matches: (found: LayerIdentity) => found.uuid === uuid && found.contentId === contentId }
+      ? { matches: (found: LayerIdentity) => found.uuid === uuid && hasContent(found, header) }
       : {}),
   };
 }
 
-function verifyParent(child: string, expected: LayerIdentity, parent: Layer): void {
+function hasContent(found: LayerIdentity, child: Header): boolean {
+  if (found.contentId === child.parentContentId) return true;
+  return found.former?.childUuid === child.diskUuid && found.former.contentId === child.parentContentId;
+}
+
+function verifyParent(child: string, header: Header, parent: Layer): void {
   const found = identityOf(parent);
-  if (found.uuid !== expected.uuid) {
+  if (found.uuid !== header.parentUuid) {
     throw new VimgError(
       'STALE_PARENT',
       `The parent '${parent.file.name}' is another disk than the one this was made on`,
@@ -44,7 +49,7 @@ function verifyParent(child: string, expected: LayerIdentity, parent: Layer): vo
       },
     );
   }
-  if (found.contentId === expected.contentId) return;
+  if (hasContent(found, header)) return;
   throw new VimgError(
     'STALE_PARENT',
     `The parent '${parent.file.name}' was changed after this layer was made on it; together they would read as garbage`,

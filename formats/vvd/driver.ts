@@ -4,6 +4,7 @@ import type { FormatDriver, OptionSpec } from '../../src/image/format-driver.ts'
 import { createVvd } from './create.ts';
 import { geometry } from './header.ts';
 import { MAGIC, PAGE } from './layout.ts';
+import { vvdLifecycle } from './lifecycle.ts';
 import { openVvd } from './open.ts';
 
 const OPTIONS: readonly OptionSpec[] = [
@@ -52,6 +53,7 @@ export const vvdDriver: FormatDriver = {
   probe: (head) => (hasMagic(head, 0) || hasMagic(head, PAGE) ? 'yes' : 'no'),
   open: openVvd,
   create: createVvd,
+  lifecycle: vvdLifecycle,
   measure: (virtualSize, dataBytes, options) => {
     const blockSize = Number(options['block_size'] ?? 128 * 1024);
     const { tables, directories } = geometry(virtualSize, Math.log2(blockSize));

@@ -16,7 +16,8 @@ import {
   headerLayout,
   INCOMPATIBLE_KNOWN,
   INCOMPATIBLE_SEALED,
-  INTENT_SNAPSHOT,
+  INTENT_DELETE,
+  INTENT_MERGE,
   MAGIC,
   PAGE,
   PROVISIONING_THICK,
@@ -182,10 +183,10 @@ export function geometryProblem(header: Header, fileSize: number): string | unde
     [header.blockShift >= BLOCK_SHIFT_MIN && header.blockShift <= BLOCK_SHIFT_MAX, 'block size'],
     [header.virtualSize % 512 === 0 && header.virtualSize <= LIMITS.virtualSize, 'virtual size'],
     [header.state === STATE_CLEAN || header.state === STATE_DIRTY, 'state'],
-    [header.state === STATE_CLEAN || (header.incompatible & INCOMPATIBLE_SEALED) === 0, 'sealed and dirty'],
+    [header.state === STATE_CLEAN || !isSealed(header) || header.intent >= INTENT_MERGE, 'sealed and dirty'],
     [header.compression <= COMPRESSION_ZSTD, 'compression'],
     [header.provisioning <= PROVISIONING_THICK, 'provisioning'],
-    [header.intent <= INTENT_SNAPSHOT, 'intent'],
+    [header.intent <= INTENT_DELETE, 'intent'],
     [header.attributesSlot <= 1, 'attribute slot'],
     [header.attributesSlotPages === ATTRIBUTE_SLOT_PAGES, 'attribute slot size'],
     [header.attributesLength <= header.attributesSlotPages * PAGE, 'attribute length'],
@@ -272,4 +273,11 @@ export function setHeaderText(field: Uint8Array, text: string, what: string): nu
   field.set(bytes);
   invariant(bytes.length <= field.length, 'text fits its field');
   return bytes.length;
+}
+
+/** A layer that is being merged away: the one disk that may still stand on it, by the content ID it had. */
+export function formerIdentity(header: Header): { childUuid: string; contentId: string } | undefined {
+  if (header.intent !== INTENT_DELETE) return undefined;
+  const [childUuid = '', contentId = ''] = headerText(header.groupPath, header.groupPathLength).split(' ');
+  return { childUuid, contentId };
 }

@@ -31,9 +31,9 @@ import {
   runLength,
   zeroOf,
 } from './entry.ts';
-import { headerText, isSealed } from './header.ts';
+import { formerIdentity, headerText, isSealed } from './header.ts';
 import { describeVvd } from './info.ts';
-import { ENTRIES, type Header, SUB_BLOCKS } from './layout.ts';
+import { ENTRIES, type Header, INTENT_DELETE, SUB_BLOCKS } from './layout.ts';
 import type { Metadata, MetadataPage } from './metadata.ts';
 import type { VvdWriter } from './writer.ts';
 
@@ -57,7 +57,8 @@ export class VvdLayer implements Layer {
   readonly unit: number;
   readonly snapshotName: string | undefined;
   readonly backing: BackingReference | undefined;
-  readonly #vvdWriter: VvdWriter | undefined;
+  /** The writer with what operations on whole files need. */
+  readonly vvdWriter: VvdWriter | undefined;
   readonly #checksums: BlockChecksums | undefined;
   readonly #blockSize: number;
   readonly #subBlockSize: number;
@@ -72,16 +73,17 @@ export class VvdLayer implements Layer {
     this.metadata = parts.metadata;
     this.attributes = parts.attributes;
     this.writer = parts.writer;
-    this.#vvdWriter = parts.writer;
+    this.vvdWriter = parts.writer;
     this.#checksums = parts.checksums;
     this.#blockSize = 2 ** header.blockShift;
     this.#subBlockSize = this.#blockSize / SUB_BLOCKS;
     this.#tableSpan = this.#blockSize * ENTRIES;
     this.unit = this.#blockSize;
     this.backing = backingReference(parts.file.name, header);
-    this.snapshotName = isSealed(header)
-      ? headerText(header.snapshotName, header.snapshotNameLength) || undefined
-      : undefined;
+    this.snapshotName =
+      isSealed(header) && header.intent !== INTENT_DELETE
+        ? headerText(header.snapshotName, header.snapshotNameLength) || undefined
+        : undefined;
   }
 
   get virtualSize(): number {
@@ -93,7 +95,9 @@ export class VvdLayer implements Layer {
   }
 
   get identity(): LayerIdentity {
-    return { uuid: this.header.diskUuid, contentId: this.header.contentId };
+    const former = formerIdentity(this.header);
+    const { diskUuid: uuid, contentId } = this.header;
+    return former ? { uuid, contentId, former } : { uuid, contentId };
   }
 
   locate(offset: number, length: number, into: Location): MaybePromise<void> {
@@ -169,16 +173,7 @@ export class VvdLayer implements Layer {
     if ((allocated & bit) !== 0) {
       into.kind = DATA;
       into.verify = this.#checksums !== undefined;
-      into.length = this.#dataRun(
-        view,
-        slot,
-        within,
-        limit,
-        allocated,
-        place,
-        runLength(allocated, subBlock),
-        subBlock,
-      );
+      into.length = this.#dataRun(view, slot, within, limit, place, runLength(allocated, subBlock), subBlock);
       return;
     }
     const isZero = (zero & bit) !== 0;
@@ -194,7 +189,6 @@ export class VvdLayer implements Layer {
     slot: number,
     within: number,
     limit: number,
-    allocated: number,
     place: number,
     run: number,
     subBlock: number,
@@ -277,7 +271,7 @@ export class VvdLayer implements Layer {
 
   async #close(): Promise<void> {
     try {
-      await this.#vvdWriter?.close();
+      await this.vvdWriter?.close();
     } finally {
       await this.file.close();
     }

@@ -38,6 +38,10 @@ export const INTENT_NONE = 0;
 export const INTENT_TRIM = 1;
 /** A snapshot named `snapshotName` is being taken: undone unless the new top already has the disk's name. */
 export const INTENT_SNAPSHOT = 2;
+/** A snapshot is being deleted: this sealed layer takes over data of a neighbour; guests see no change. */
+export const INTENT_MERGE = 3;
+/** This snapshot is being deleted by writing the disk's data over it: it keeps no past state any more. */
+export const INTENT_DELETE = 4;
 
 export const ATTRIBUTE_SLOT_PAGES = 68;
 export const SPACE_PAGES = 8;
@@ -113,7 +117,7 @@ export const headerLayout: Layout<Header> = layout<Header>('header', PAGE, {
   blockShift: [112, u32le, 'log2 of the block size, 16 (64 KiB) to 22 (4 MiB)'],
   compression: [116, u32le, '0 none, 1 deflate (RFC 1951), 2 zstd (RFC 8878)'],
   provisioning: [120, u32le, '0 thin, 1 lazy, 2 thick'],
-  intent: [124, u32le, '0 none, 1 trim, 2 snapshot: work that the next open completes or undoes'],
+  intent: [124, u32le, '0 none, 1 trim, 2 snapshot, 3 merge, 4 delete: work under way; see Intents'],
   intentSize: [128, u64le, 'trim: guest offset from which entries are to be cleared'],
   sequence: [136, u64le, 'the last transaction that is wholly in place; only later ones are replayed'],
   attributesOffset: [144, u64le, 'place of the two attribute slots'],
@@ -141,11 +145,11 @@ export const headerLayout: Layout<Header> = layout<Header>('header', PAGE, {
   groupPathLength: [276, u32le, 'bytes used of groupPath'],
   parentPath: [280, bytes(1024), 'UTF-8 path of the layer behind, relative to the folder of this file'],
   snapshotName: [1304, bytes(256), 'UTF-8 name of the snapshot that this sealed layer keeps'],
-  intentName: [1560, bytes(256), 'snapshot intent: UTF-8 file name of the disk'],
+  intentName: [1560, bytes(256), 'snapshot and delete intent: UTF-8 file name of the disk'],
   groupPath: [
     1816,
     bytes(1024),
-    'snapshot intent: UTF-8 path of the group record, for several disks at once',
+    'snapshot intent: UTF-8 path of the group record, for several disks at once; delete intent: the disk’s UUID, a space, the content ID that this layer had',
   ],
   featureNames: [
     2840,

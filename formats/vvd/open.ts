@@ -28,13 +28,21 @@ import { VvdWriter } from './writer.ts';
 /** Directory and table pages that an open verifies at once; those of larger disks are verified when first used. */
 const EAGER_PAGES = 256;
 
+/** What operations on whole files need besides. */
+export interface VvdOpenOptions extends OpenLayerOptions {
+  /** Open a sealed layer for writing: its content as seen through its children stays the same. */
+  readonly allowSealed?: boolean;
+  /** The change does not alter what a guest sees: the content ID stays. */
+  readonly keepContentId?: boolean;
+}
+
 /**
  * @throws VimgError `INVALID_FORMAT`, `UNSUPPORTED`, `CORRUPT`, `READ_ONLY` for writing a sealed layer
  */
-export async function openVvd(file: BlockDevice, options: OpenLayerOptions): Promise<VvdLayer> {
+export async function openVvd(file: BlockDevice, options: VvdOpenOptions): Promise<VvdLayer> {
   const writable = !options.readOnly;
   const header = await readHeader(file);
-  if (writable) prepareForWriting(file, header);
+  if (writable) prepareForWriting(file, header, options.allowSealed ?? false);
   let transaction: Transaction | undefined;
   if (header.state === STATE_DIRTY) {
     transaction = await lastTransaction(file, header);
@@ -45,7 +53,7 @@ export async function openVvd(file: BlockDevice, options: OpenLayerOptions): Pro
   const metadata = new Metadata(file, header, space, options.fresh ?? false);
   if (!writable && transaction) overlay(metadata, transaction);
   await verifyFixed(metadata, header);
-  const writer = space ? new VvdWriter(metadata, space, options.fresh ?? false) : undefined;
+  const writer = space ? new VvdWriter(metadata, space, options) : undefined;
   if (writer && header.intent === INTENT_TRIM) {
     await writer.begin();
     await finishTrim(writer);
@@ -54,7 +62,7 @@ export async function openVvd(file: BlockDevice, options: OpenLayerOptions): Pro
   return new VvdLayer({ file, header, metadata, writer, attributes, checksums });
 }
 
-function prepareForWriting(file: BlockDevice, header: Header): void {
+function prepareForWriting(file: BlockDevice, header: Header, allowSealed: boolean): void {
   const unknown = (header.readOnlyCompatible & ~READ_ONLY_COMPATIBLE_KNOWN) >>> 0;
   if (unknown !== 0) {
     const names = featureNames(header, 1, unknown).join(', ');
@@ -63,7 +71,7 @@ function prepareForWriting(file: BlockDevice, header: Header): void {
       hint: 'it can be opened read-only',
     });
   }
-  if (isSealed(header)) {
+  if (isSealed(header) && !allowSealed) {
     throw new VimgError('READ_ONLY', 'The layer is sealed: other disks may stand on it', {
       op: 'open for writing',
       path: file.name,

@@ -40,6 +40,7 @@ export class VvdWriter implements LayerWriter {
   readonly metadata: Metadata;
   readonly #space: SpaceMap;
   readonly #fresh: boolean;
+  readonly #keepContentId: boolean;
   readonly #gate = new BlockGate();
   readonly #blockSize: number;
   readonly #hasParent: boolean;
@@ -49,12 +50,17 @@ export class VvdWriter implements LayerWriter {
   #beginning: Promise<void> | undefined;
   #unflushed = false;
 
-  constructor(metadata: Metadata, space: SpaceMap, fresh: boolean) {
+  constructor(
+    metadata: Metadata,
+    space: SpaceMap,
+    options: { fresh?: boolean; keepContentId?: boolean } = {},
+  ) {
     this.file = metadata.file;
     this.header = metadata.header;
     this.metadata = metadata;
     this.#space = space;
-    this.#fresh = fresh;
+    this.#fresh = options.fresh ?? false;
+    this.#keepContentId = options.keepContentId ?? false;
     this.#blockSize = 2 ** this.header.blockShift;
     this.zeroUnit = this.#blockSize / SUB_BLOCKS;
     this.#hasParent = this.header.parentPathLength > 0;
@@ -69,7 +75,7 @@ export class VvdWriter implements LayerWriter {
 
   async #begin(): Promise<void> {
     const { header, file } = this;
-    header.contentId = newUuid();
+    if (!this.#keepContentId) header.contentId = newUuid();
     if (!this.#fresh) {
       header.state = STATE_DIRTY;
       header.sequence = this.metadata.sequence;
@@ -462,7 +468,10 @@ export class VvdWriter implements LayerWriter {
       for (let first = 0; first < SUB_BLOCKS; ) {
         const run = runLength(unused, first);
         const isUnused = ((unused >>> first) & 1) === 1;
-        if (isUnused) await this.file.discard(place + first * this.zeroUnit, run * this.zeroUnit);
+        // the file may end inside the block: behind its last stored sub-block there is nothing to free
+        const from = place + first * this.zeroUnit;
+        const length = Math.min(run * this.zeroUnit, this.file.size - from);
+        if (isUnused && length > 0) await this.file.discard(from, length);
         first += run;
       }
     } finally {

@@ -41,7 +41,7 @@ export class ChainResolver {
       if (offset >= layer.virtualSize) return this.#zero(into, left, depth);
       const asked = Math.min(left, layer.virtualSize - offset);
       const answer = layer.locate(offset, asked, into);
-      if (isPromise(answer)) return this.#resume(answer, offset, left, into, depth);
+      if (isPromise(answer)) return this.#resume(answer, offset, into, depth);
       if (into.kind !== BEHIND) return depth;
       left = into.length;
       depth = depth === 0 && this.#granules ? this.#next(offset, left) : depth + 1;
@@ -49,13 +49,7 @@ export class ChainResolver {
     return this.#zero(into, left, layers.length);
   }
 
-  async #resume(
-    answer: Promise<void>,
-    offset: number,
-    length: number,
-    into: Location,
-    depth: number,
-  ): Promise<number> {
+  async #resume(answer: Promise<void>, offset: number, into: Location, depth: number): Promise<number> {
     await answer;
     if (into.kind !== BEHIND) return depth;
     return this.resolve(offset, into.length, into, depth + 1);

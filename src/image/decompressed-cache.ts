@@ -14,7 +14,7 @@ export class BlockCache {
   load(depth: number, place: number, load: () => Promise<Uint8Array>): Promise<Uint8Array> {
     const key = `${depth}:${place}`;
     const underWay = this.#loading.get(key);
-    if (underWay) return underWay;
+    if (underWay !== undefined) return underWay;
     const loading = load()
       .then((unit) => {
         if (this.#loading.get(key) === loading) this.#keep(key, unit);

@@ -172,7 +172,7 @@ export class DiskImage implements BlockDevice {
   }
 
   #writable(): WritePath {
-    if (this.#closed) throw new VimgError('IO', 'The disk is closed', { path: this.path });
+    if (this.#closed !== undefined) throw new VimgError('IO', 'The disk is closed', { path: this.path });
     if (!this.#writes) throw new VimgError('READ_ONLY', 'The disk is open read-only', { path: this.path });
     return this.#writes;
   }
@@ -199,7 +199,7 @@ export class DiskImage implements BlockDevice {
     if (location.kind === DATA && holder?.unit === 1) {
       const found = location.device?.status(location.deviceOffset, location.length);
       if (isPromise(found)) return found.then((extent) => mapExtent(offset, location, depth, holder, extent));
-      if (found) return mapExtent(offset, location, depth, holder, found);
+      if (found !== undefined) return mapExtent(offset, location, depth, holder, found);
     }
     return mapExtent(offset, location, depth, holder);
   }

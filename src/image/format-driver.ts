@@ -3,6 +3,7 @@ import type { BlockDevice } from '../device/block-device.ts';
 import type { CheckReport } from './check-report.ts';
 import type { Gate } from './gate.ts';
 import type { Layer } from './layer.ts';
+import type { Lifecycle } from './lifecycle.ts';
 
 /** An option of `create -o`: parsing, `-o help` and the docs derive from it. */
 export interface OptionSpec {
@@ -105,6 +106,8 @@ export interface FormatDriver {
   check?(file: BlockDevice, options: CheckOptions): Promise<CheckReport>;
   /** Every structure that can be read, damaged or not. */
   inspect?(file: BlockDevice): AsyncGenerator<InspectedStructure>;
+  /** Present when snapshots and clones of the format are layers of their own. */
+  readonly lifecycle?: Lifecycle;
   /** Bytes that a file of this format needs for a disk of this size with this much data. */
   measure?(
     virtualSize: number,

@@ -94,7 +94,6 @@ function isBelow(path: string, folder: string): boolean {
 
 /** A name from an untrusted header, safe to print: control characters escaped, cut at 200 characters. */
 export function printable(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: escaping control characters is the point
   const safe = text.replace(
     /[\u0000-\u001f\u007f-\u009f]/g,
     (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`,

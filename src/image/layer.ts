@@ -73,6 +73,8 @@ export interface BackingReference {
 export interface LayerIdentity {
   readonly uuid: string;
   readonly contentId: string;
+  /** The layer is being merged with this child, for which alone it still has the content ID it had. */
+  readonly former?: { readonly childUuid: string; readonly contentId: string };
 }
 
 /** A snapshot inside or below a disk. */

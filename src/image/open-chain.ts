@@ -58,18 +58,13 @@ export async function openLayers(path: string, options: OpenDiskOptions): Promis
     const { layer, probed } = await openTop(path, options, readOnly, gate);
     layers.push(layer);
     if (options.backing ?? true) await openBehind(layers, options.formats, gate);
-    if (options.snapshot === undefined || layer.info === undefined || isInternal(layer, options)) {
+    if (options.snapshot === undefined || !options.formats.get(layer.format).lifecycle)
       return { layers, probed };
-    }
     return { layers: await cutAtSnapshot(layers, options.snapshot, path), probed };
   } catch (error) {
     await closeAll(layers);
     throw error;
   }
-}
-
-function isInternal(layer: Layer, options: OpenDiskOptions): boolean {
-  return options.formats.get(layer.format).can.snapshot && layer.identity === undefined;
 }
 
 function defaultGate(options: OpenDiskOptions): Gate {
@@ -88,29 +83,40 @@ async function openTop(
   gate: Gate,
 ): Promise<{ layer: Layer; probed: boolean }> {
   const lock = (options.lock ?? true) ? (readOnly ? 'read' : 'write') : 'none';
-  const file = await FileDevice.open(path, { readOnly, lock, blocking: options.blocking ?? true });
-  try {
-    const { driver, probed } = await chooseDriver(file, options);
-    if (!readOnly && !driver.can.write) {
-      throw new VimgError('UNSUPPORTED', `${driver.name} images can only be read in this release`, {
-        op: 'open for writing',
-        path,
-        hint: `convert it first: vimg convert ${path} new.vvd`,
+  for (;;) {
+    const file = await FileDevice.open(path, { readOnly, lock, blocking: options.blocking ?? true });
+    try {
+      const { driver, probed } = await chooseDriver(file, options);
+      if (!readOnly) {
+        refuseUnwritable(driver, path);
+        if (await driver.lifecycle?.settle(file, path)) {
+          await file.close();
+          continue;
+        }
+      }
+      const internal = options.snapshot !== undefined && driver.can.snapshot && !driver.lifecycle;
+      const layer = await driver.open(file, {
+        readOnly,
+        gate,
+        ...(internal ? { snapshot: options.snapshot as string } : {}),
+        ...(options.fresh ? { fresh: true } : {}),
+        ...(options.infoOnly ? { infoOnly: true } : {}),
       });
+      return { layer, probed };
+    } catch (error) {
+      await file.close();
+      throw error;
     }
-    const internal = options.snapshot !== undefined && driver.can.snapshot && driver.name !== 'vvd';
-    const layer = await driver.open(file, {
-      readOnly,
-      gate,
-      ...(internal ? { snapshot: options.snapshot as string } : {}),
-      ...(options.fresh ? { fresh: true } : {}),
-      ...(options.infoOnly ? { infoOnly: true } : {}),
-    });
-    return { layer, probed };
-  } catch (error) {
-    await file.close();
-    throw error;
   }
+}
+
+function refuseUnwritable(driver: FormatDriver, path: string): void {
+  if (driver.can.write) return;
+  throw new VimgError('UNSUPPORTED', `${driver.name} images can only be read in this release`, {
+    op: 'open for writing',
+    path,
+    hint: `convert it first: vimg convert ${path} new.vvd`,
+  });
 }
 
 async function chooseDriver(

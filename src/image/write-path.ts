@@ -30,7 +30,7 @@ export class WritePath {
 
   write(buffer: Uint8Array, offset: number): MaybePromise<void> {
     const begun = this.#begin();
-    if (begun) return begun.then(() => this.write(buffer, offset));
+    if (isPromise(begun)) return begun.then(() => this.write(buffer, offset));
     let pending: Promise<void>[] | undefined;
     let at = 0;
     try {
@@ -166,7 +166,7 @@ export class WritePath {
 
   #zeroUnits(offset: number, length: number, keepAllocated: boolean): MaybePromise<void> {
     const begun = this.#begin();
-    if (begun) return begun.then(() => this.#zeroUnits(offset, length, keepAllocated));
+    if (isPromise(begun)) return begun.then(() => this.#zeroUnits(offset, length, keepAllocated));
     this.#reads.forgetTop();
     return this.#writer.zero(offset, length, keepAllocated);
   }
@@ -212,12 +212,12 @@ export class WritePath {
     await this.#writer.resize(size, this.#behindSize);
   }
 
-  #begin(): Promise<void> | undefined {
-    if (this.#begun) return undefined;
+  #begin(): MaybePromise<void> {
+    if (this.#begun) return;
     const begun = this.#writer.begin();
     if (!isPromise(begun)) {
       this.#begun = true;
-      return undefined;
+      return;
     }
     return begun.then(() => {
       this.#begun = true;

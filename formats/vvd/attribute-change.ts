@@ -1,0 +1,88 @@
+/** Reading and changing the attributes of a file, and the path under which it knows its parent. */
+import { VimgError } from '../../src/base/errors.ts';
+import { FileDevice } from '../../src/device/file-device.ts';
+import type { AttributeChange } from '../../src/image/lifecycle.ts';
+import { type AttributeValue, readAttributes, stageAttributes } from './attributes.ts';
+import { openForChange, realDisk } from './disk-file.ts';
+import { readHeader, setHeaderText, writeHeader } from './header.ts';
+import { provisioningName } from './info.ts';
+
+/** Attributes with a meaning, and the type of each. Others are named `x-…` and are strings. */
+const BUILT_IN: Readonly<Record<string, 'string' | 'boolean'>> = {
+  label: 'string',
+  description: 'string',
+  persistent: 'boolean',
+  shared: 'boolean',
+  independent: 'boolean',
+};
+
+/** All attributes, those that follow from the header included. */
+export async function listAttributes(path: string): Promise<Map<string, AttributeValue>> {
+  const file = await FileDevice.open(path, { readOnly: true });
+  try {
+    const header = await readHeader(file);
+    const attributes = new Map<string, AttributeValue>([
+      ['provisioning', provisioningName(header.provisioning)],
+    ]);
+    for (const [key, value] of await readAttributes(file, header)) attributes.set(key, value);
+    return attributes;
+  } finally {
+    await file.close();
+  }
+}
+
+/**
+ * Sets attributes (a text) and removes them (undefined), all at once.
+ *
+ * @throws VimgError `USAGE` for unknown names and wrong types, `LIMIT`, `LOCKED`
+ */
+export async function changeAttributes(path: string, change: AttributeChange): Promise<void> {
+  const typed = new Map<string, AttributeValue | undefined>();
+  for (const [key, text] of change) typed.set(key, text === undefined ? undefined : typedValue(key, text));
+  await storeAttributes(path, typed);
+}
+
+/** Stores values as they are, without the rules for names. */
+export async function storeAttributes(
+  path: string,
+  change: ReadonlyMap<string, AttributeValue | undefined>,
+): Promise<void> {
+  const disk = await openForChange(realDisk(path), { allowSealed: true, keepContentId: true });
+  try {
+    const attributes = new Map(disk.layer.attributes);
+    for (const [key, value] of change) {
+      if (value === undefined) attributes.delete(key);
+      else attributes.set(key, value);
+    }
+    await stageAttributes(disk.file, disk.layer.header, attributes);
+    await writeHeader(disk.file, disk.layer.header);
+  } finally {
+    await disk.file.close();
+  }
+}
+
+function typedValue(key: string, text: string): AttributeValue {
+  if (key.startsWith('x-')) return text;
+  const type = BUILT_IN[key];
+  if (type === undefined) {
+    throw new VimgError('USAGE', `'${key}' is not an attribute that can be set`, {
+      hint: `these can: ${Object.keys(BUILT_IN).join(', ')}, and any name that starts with x-`,
+    });
+  }
+  if (type === 'string') return text;
+  if (text === 'true' || text === 'on') return true;
+  if (text === 'false' || text === 'off') return false;
+  throw new VimgError('USAGE', `'${key}' is true or false, not '${text}'`);
+}
+
+/** The parent is found at `stored` from now on; who it must be does not change. */
+export async function changeParentPath(path: string, stored: string): Promise<void> {
+  const disk = await openForChange(realDisk(path), { allowSealed: true, keepContentId: true });
+  try {
+    const { header } = disk.layer;
+    header.parentPathLength = setHeaderText(header.parentPath, stored, 'The path of the parent');
+    await writeHeader(disk.file, header);
+  } finally {
+    await disk.file.close();
+  }
+}

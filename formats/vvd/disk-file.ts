@@ -1,0 +1,57 @@
+/** Opening VVD files for the operations on whole files. */
+import { existsSync, realpathSync, statSync } from 'node:fs';
+import { fromSystemError } from '../../src/base/errors.ts';
+import { FileDevice } from '../../src/device/file-device.ts';
+import { closedGate } from '../../src/image/gate-policies.ts';
+import type { VvdLayer } from './layer.ts';
+import { openVvd, type VvdOpenOptions } from './open.ts';
+import { settleSnapshot } from './snapshot-settle.ts';
+
+/** The file itself, with symbolic links followed: snapshots lie beside it, not beside a link. */
+export function realDisk(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch (error) {
+    throw fromSystemError(error, { op: 'open', path });
+  }
+}
+
+/** A VVD file open and locked for a change of the whole file. */
+export interface OpenVvdFile {
+  readonly path: string;
+  readonly file: FileDevice;
+  readonly layer: VvdLayer;
+}
+
+/**
+ * Opens a VVD file with the write lock, after settling what a crash left.
+ *
+ * @throws VimgError `LOCKED`, `INVALID_FORMAT`, `CORRUPT`, `READ_ONLY` for a sealed layer unless allowed
+ */
+export async function openForChange(
+  path: string,
+  options: Partial<VvdOpenOptions> = {},
+): Promise<OpenVvdFile> {
+  for (;;) {
+    const file = await FileDevice.open(path, { readOnly: false, lock: 'write' });
+    try {
+      if (await settleSnapshot(file, path)) {
+        await file.close();
+        continue;
+      }
+      const layer = await openVvd(file, { readOnly: false, gate: closedGate, ...options });
+      return { path, file, layer };
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  }
+}
+
+/** Whether two names mean the same file. */
+export function isSameFile(a: string, b: string): boolean {
+  if (!existsSync(a) || !existsSync(b)) return false;
+  const left = statSync(a, { bigint: true });
+  const right = statSync(b, { bigint: true });
+  return left.dev === right.dev && left.ino === right.ino;
+}

@@ -1,0 +1,93 @@
+/** Who stands on whom: the layers beside a disk, and the clones that a base was told of. */
+import { existsSync } from 'node:fs';
+import { basename, dirname, relative, resolve } from 'node:path';
+import { VimgError } from '../../src/base/errors.ts';
+import type { LayerSnapshot } from '../../src/image/lifecycle.ts';
+import { headerText, isSealed } from './header.ts';
+import { type FolderEntry, peekHeader, vvdFilesIn } from './header-peek.ts';
+import { type Header, INTENT_DELETE } from './layout.ts';
+
+/** The attribute in which a base keeps the paths of its clones, relative to its folder, one a line. */
+export const CLONES_ATTRIBUTE = 'clones';
+
+/** Files that stand directly on a layer, as far as they are known: beside it, or told by `clones`. */
+export async function childrenOf(path: string, header: Header, clones: string): Promise<FolderEntry[]> {
+  const folder = dirname(path);
+  const children = (await vvdFilesIn(folder)).filter((entry) => entry.header.parentUuid === header.diskUuid);
+  for (const stored of clones.split('\n')) {
+    const clone = stored === '' ? undefined : resolve(folder, stored);
+    if (clone === undefined || !existsSync(clone) || children.some((child) => child.path === clone)) continue;
+    const found = await peekHeader(clone);
+    if (found?.parentUuid === header.diskUuid) children.push({ path: clone, header: found });
+  }
+  return children;
+}
+
+/** @throws VimgError `LOCKED` naming those that stand on the layer */
+export function refuseWithChildren(path: string, children: readonly FolderEntry[], op: string): void {
+  if (children.length === 0) return;
+  const names = children.map((child) => relative(dirname(path), child.path)).join(', ');
+  throw new VimgError('LOCKED', `Other disks stand on this layer: ${names}`, {
+    op,
+    path,
+    hint: 'convert them to disks of their own first (vimg clone --full), or delete them',
+  });
+}
+
+/** The snapshots of a disk: sealed layers beside it that carry its name, and named layers of its chain. */
+export async function snapshotsOf(diskPath: string): Promise<LayerSnapshot[]> {
+  const stem = basename(diskPath).replace(/\.vvd$/, '');
+  const entries = await vvdFilesIn(dirname(diskPath));
+  const byUuid = new Map(entries.map((entry) => [entry.header.diskUuid, entry]));
+  const inChain = new Set<string>();
+  let at = await peekHeader(diskPath);
+  while (at && !inChain.has(at.parentUuid)) {
+    inChain.add(at.parentUuid);
+    at = byUuid.get(at.parentUuid)?.header;
+  }
+  return entries
+    .filter(
+      (entry) =>
+        isSnapshotOf(entry, stem) || (inChain.has(entry.header.diskUuid) && snapshotName(entry) !== ''),
+    )
+    .map((entry) => ({
+      name: snapshotName(entry),
+      path: entry.path,
+      uuid: entry.header.diskUuid,
+      dateMs: entry.header.sealedMs,
+      virtualSize: entry.header.virtualSize,
+      inChain: inChain.has(entry.header.diskUuid),
+      deleting: entry.header.intent === INTENT_DELETE,
+    }))
+    .sort((a, b) => a.dateMs - b.dateMs || a.name.localeCompare(b.name));
+}
+
+function isSnapshotOf(entry: FolderEntry, stem: string): boolean {
+  return snapshotName(entry) !== '' && basename(entry.path).startsWith(`${stem}@`);
+}
+
+/** Empty for a file that is no snapshot. */
+function snapshotName(entry: FolderEntry): string {
+  return isSealed(entry.header) ? headerText(entry.header.snapshotName, entry.header.snapshotNameLength) : '';
+}
+
+/** @throws VimgError `NOT_FOUND` naming the snapshots that there are */
+export async function findSnapshot(diskPath: string, name: string): Promise<LayerSnapshot> {
+  const all = await snapshotsOf(diskPath);
+  const found = all.find((snapshot) => snapshot.name === name);
+  if (found) return found;
+  const names = all.map((snapshot) => snapshot.name).join(', ');
+  throw new VimgError('NOT_FOUND', `There is no snapshot '${name}'`, {
+    path: diskPath,
+    hint: names === '' ? 'this disk has no snapshots' : `snapshots of this disk: ${names}`,
+  });
+}
+
+/** @throws VimgError `UNSUPPORTED` for a snapshot whose deletion was interrupted: it keeps no past state any more */
+export function refuseDeleting(snapshot: LayerSnapshot): void {
+  if (!snapshot.deleting) return;
+  throw new VimgError('UNSUPPORTED', `The snapshot '${snapshot.name}' is being deleted`, {
+    path: snapshot.path,
+    hint: `finish that: vimg snapshot -d ${snapshot.name} DISK`,
+  });
+}

@@ -1,0 +1,60 @@
+/** The operations on whole VVD files, as the verbs call them. */
+import { dirname, relative } from 'node:path';
+import { isVimgError } from '../../src/base/errors.ts';
+import type { Lifecycle } from '../../src/image/lifecycle.ts';
+import { changeAttributes, changeParentPath, listAttributes, storeAttributes } from './attribute-change.ts';
+import { realDisk } from './disk-file.ts';
+import { CLONES_ATTRIBUTE, findSnapshot, refuseDeleting, snapshotsOf } from './family.ts';
+import { layerPathOf } from './file-names.ts';
+import { isSealed } from './header.ts';
+import { peekHeader } from './header-peek.ts';
+import { sealVvd, unsealVvd } from './seal.ts';
+import { createSnapshot } from './snapshot-create.ts';
+import { deleteSnapshot, planDelete, revertSnapshot } from './snapshot-manage.ts';
+import { settleSnapshot } from './snapshot-settle.ts';
+
+export const vvdLifecycle: Lifecycle = {
+  settle: settleSnapshot,
+  createSnapshot,
+  listSnapshots: (path) => snapshotsOf(realDisk(path)),
+  revertSnapshot,
+  planDelete,
+  deleteSnapshot,
+  baseForClone,
+  recordClone,
+  seal: sealVvd,
+  unseal: unsealVvd,
+  readAttributes: listAttributes,
+  changeAttributes,
+  changeParentPath,
+};
+
+/** A sealed layer serves as it is; a disk that is still written takes a snapshot first, and stays writable on it. */
+async function baseForClone(path: string, snapshot: string | undefined): Promise<string> {
+  const disk = realDisk(path);
+  if (snapshot !== undefined) {
+    const found = await findSnapshot(disk, snapshot);
+    refuseDeleting(found);
+    return found.path;
+  }
+  const header = await peekHeader(disk);
+  if (header && isSealed(header)) return disk;
+  const name = `clone-${new Date().toISOString().replace(/[-:]/g, '').replace('T', '-').replace('Z', '')}`;
+  await createSnapshot([disk], name);
+  return layerPathOf(disk, name);
+}
+
+async function recordClone(base: string, clone: string): Promise<boolean> {
+  const stored = relative(dirname(base), clone);
+  if (dirname(stored) === '.') return true; // beside its base a clone is found by looking
+  try {
+    const known = String((await listAttributes(base)).get(CLONES_ATTRIBUTE) ?? '');
+    const names = new Set(known.split('\n').filter((name) => name !== ''));
+    await storeAttributes(base, new Map([[CLONES_ATTRIBUTE, [...names, stored].join('\n')]]));
+    return true;
+  } catch (error) {
+    if (isVimgError(error, 'LOCKED') || isVimgError(error, 'LIMIT') || isVimgError(error, 'READ_ONLY'))
+      return false;
+    throw error;
+  }
+}

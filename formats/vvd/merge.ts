@@ -1,0 +1,189 @@
+/**
+ * Merging two neighbouring layers, so that one of them can go.
+ *
+ * Down: what the lower layer shows through the upper one is copied into the upper, then the upper stands on the
+ * lower one's parent: one header write. Up: what the upper layer holds is written over the lower, then the lower
+ * takes the disk's name: one rename; settled by settle.ts when a crash comes right then. Until that moment everything reads as before, whatever was copied already; so a
+ * merge that was interrupted is simply done again.
+ */
+import { basename } from 'node:path';
+import { VimgError } from '../../src/base/errors.ts';
+import { newUuid } from '../../src/binary/uuid.ts';
+import { DiskImage } from '../../src/image/disk-image.ts';
+import { folderGate } from '../../src/image/gate-policies.ts';
+import { BEHIND, type Layer, Location, ZERO } from '../../src/image/layer.ts';
+import type { LifecycleContext, LongOperation } from '../../src/image/lifecycle.ts';
+import { openParent } from '../../src/image/open-chain.ts';
+import { stageAttributes } from './attributes.ts';
+import type { OpenVvdFile } from './disk-file.ts';
+import { isSealed, setHeaderText, writeHeader } from './header.ts';
+import { type Header, INTENT_DELETE, INTENT_MERGE, INTENT_NONE } from './layout.ts';
+
+const CHUNK = 1024 * 1024;
+
+/** Guest bytes that a layer itself holds. */
+export async function storedBytes(layer: Layer): Promise<number> {
+  let bytes = 0;
+  await eachRange(layer, 0, layer.virtualSize, (range) => {
+    if (range.kind !== BEHIND && range.kind !== ZERO) bytes += range.length;
+    return Promise.resolve();
+  });
+  return bytes;
+}
+
+interface Range {
+  readonly offset: number;
+  readonly length: number;
+  readonly kind: number;
+}
+
+async function eachRange(
+  layer: Layer,
+  from: number,
+  to: number,
+  visit: (range: Range) => Promise<void>,
+  signal?: AbortSignal,
+): Promise<void> {
+  const location = new Location();
+  for (let at = from; at < to; ) {
+    if (signal?.aborted) throw new VimgError('CANCELLED', 'Cancelled', { hint: 'doing it again goes on' });
+    await layer.locate(at, to - at, location);
+    const { kind, length } = location;
+    await visit({ offset: at, length, kind });
+    at += length;
+  }
+}
+
+/** Copies what `lower` shows through `upper` into `upper`, and makes that stand on the parent of `lower`. */
+export async function mergeDown(
+  lower: OpenVvdFile,
+  upper: OpenVvdFile,
+  context: LifecycleContext & LongOperation,
+): Promise<void> {
+  const source = new DiskImage(lower.path, [lower.layer]);
+  const target = new DiskImage(upper.path, [upper.layer, lower.layer]);
+  const { header } = upper.layer;
+  await beginMerge(upper);
+  const total = await storedBytes(lower.layer);
+  const end = Math.min(lower.layer.virtualSize, upper.layer.virtualSize);
+  let done = 0;
+  const copyShown = (range: Range): Promise<void> =>
+    range.kind === BEHIND
+      ? Promise.resolve()
+      : eachRange(upper.layer, range.offset, range.offset + range.length, async (shown) => {
+          if (shown.kind !== BEHIND) return;
+          await copyRange(source, target, { ...shown, kind: range.kind }, context.signal);
+          done += range.kind === ZERO ? 0 : shown.length;
+          context.onProgress?.(Math.min(done, total), total);
+        });
+  await eachRange(lower.layer, 0, end, copyShown, context.signal);
+  await hideBelow(lower, upper, target);
+  await target.flush();
+  await upper.layer.vvdWriter?.close();
+  const below = lower.layer.header;
+  header.parentUuid = below.parentUuid;
+  header.parentContentId = below.parentContentId;
+  header.parentFormat = below.parentFormat;
+  header.parentPath = below.parentPath;
+  header.parentPathLength = below.parentPathLength;
+  header.intent = INTENT_NONE;
+  await writeHeader(upper.file, header);
+}
+
+/** Past the end of `lower` the upper layer read zeroes; the next parent may hold something there. */
+async function hideBelow(lower: OpenVvdFile, upper: OpenVvdFile, target: DiskImage): Promise<void> {
+  const from = lower.layer.virtualSize;
+  const to = upper.layer.virtualSize;
+  if (to <= from || !lower.layer.backing) return;
+  await eachRange(upper.layer, from, to, async (range) => {
+    if (range.kind === BEHIND) await target.writeZeroes(range.offset, range.length);
+  });
+}
+
+/** Marks a sealed layer as taking part in a merge: it stays refused for writing by others. */
+async function beginMerge(disk: OpenVvdFile): Promise<void> {
+  const { header } = disk.layer;
+  if (!isSealed(header)) return;
+  header.intent = INTENT_MERGE;
+  dropChecksums(header);
+  await writeHeader(disk.file, header);
+}
+
+async function copyRange(
+  source: DiskImage,
+  target: DiskImage,
+  range: Range,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  if (range.kind === ZERO) {
+    await target.writeZeroes(range.offset, range.length);
+    return;
+  }
+  const buffer = new Uint8Array(Math.min(CHUNK, range.length));
+  for (let at = 0; at < range.length; at += CHUNK) {
+    if (signal?.aborted) throw new VimgError('CANCELLED', 'Cancelled', { hint: 'doing it again goes on' });
+    const part = buffer.subarray(0, Math.min(CHUNK, range.length - at));
+    await source.pread(part, range.offset + at);
+    await target.pwrite(part, range.offset + at);
+  }
+}
+
+/** Writes what `upper` holds over `lower`, which then is the disk: unsealed, with its size and attributes. */
+export async function mergeUp(
+  upper: OpenVvdFile,
+  lower: OpenVvdFile,
+  context: LifecycleContext & LongOperation,
+): Promise<void> {
+  const behind = await openBehind(lower, context);
+  try {
+    const source = new DiskImage(upper.path, [upper.layer]);
+    const target = new DiskImage(lower.path, behind ? [lower.layer, behind] : [lower.layer]);
+    await beginDelete(lower, upper);
+    const total = await storedBytes(upper.layer);
+    let done = 0;
+    if (upper.layer.virtualSize !== lower.layer.virtualSize) await target.resize(upper.layer.virtualSize);
+    const copy = async (range: Range): Promise<void> => {
+      if (range.kind === BEHIND) return;
+      await copyRange(source, target, range, context.signal);
+      done += range.kind === ZERO ? 0 : range.length;
+      context.onProgress?.(done, total);
+    };
+    await eachRange(upper.layer, 0, upper.layer.virtualSize, copy, context.signal);
+    await target.flush();
+    await lower.layer.vvdWriter?.close();
+  } finally {
+    await behind?.close();
+  }
+  await stageAttributes(lower.file, lower.layer.header, upper.layer.attributes);
+  await writeHeader(lower.file, lower.layer.header);
+}
+
+async function openBehind(disk: OpenVvdFile, context: LifecycleContext): Promise<Layer | undefined> {
+  const { backing } = disk.layer;
+  if (!backing) return undefined;
+  return openParent(
+    disk.layer,
+    backing,
+    context.formats,
+    context.gate ?? folderGate({ allow: context.allow ?? [], any: context.allowAny ?? false, lock: 'read' }),
+  );
+}
+
+/** Before the first change: from now on the layer keeps no past state, and only this disk may stand on it. */
+async function beginDelete(lower: OpenVvdFile, upper: OpenVvdFile): Promise<void> {
+  const { header } = lower.layer;
+  if (header.intent === INTENT_DELETE) return; // an earlier attempt got this far
+  const former = `${upper.layer.header.diskUuid} ${header.contentId}`;
+  header.groupPathLength = setHeaderText(header.groupPath, former, 'The former identity');
+  header.intentNameLength = setHeaderText(header.intentName, basename(upper.path), 'The name of the disk');
+  header.contentId = newUuid();
+  dropChecksums(header);
+  header.intent = INTENT_DELETE;
+  await writeHeader(lower.file, header);
+}
+
+function dropChecksums(header: Header): void {
+  header.checksumState = 0;
+  header.checksumOffset = 0;
+  header.checksumPages = 0;
+}

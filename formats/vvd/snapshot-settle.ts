@@ -1,0 +1,133 @@
+/**
+ * What a crash in the middle of a snapshot leaves, and how it ends.
+ *
+ * The file carries a snapshot intent: it is sealed, knows the disk's name and the snapshot's. While the disk's name
+ * still means this file, the snapshot did not happen, and is undone; unless it belongs to a group whose record
+ * exists: then all of the group happened, and this one is completed. When the disk's name means another file, the
+ * snapshot did happen, and only the intent is left to be dropped.
+ */
+import { existsSync, linkSync, renameSync, statSync, unlinkSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
+import { fromSystemError, VimgError } from '../../src/base/errors.ts';
+import type { BlockDevice } from '../../src/device/block-device.ts';
+import { syncFolder } from '../../src/host/atomic-file.ts';
+import { layerFileName, stagedFileName } from './file-names.ts';
+import { headerText, readHeader, setHeaderText, writeHeader } from './header.ts';
+import { peekHeader } from './header-peek.ts';
+import { type Header, INCOMPATIBLE_SEALED, INTENT_DELETE, INTENT_NONE, INTENT_SNAPSHOT } from './layout.ts';
+
+/** @returns true when `path` means another file now */
+export async function settleSnapshot(file: BlockDevice, path: string): Promise<boolean> {
+  const header = await intentHeader(file);
+  if (!header) return false;
+  if (header.intent === INTENT_DELETE) {
+    // merged over, and renamed to the disk's name already: it is the disk
+    if (headerText(header.intentName, header.intentNameLength) === basename(path))
+      await finishPromotion(file, header);
+    return false;
+  }
+  const folder = dirname(path);
+  const diskName = headerText(header.intentName, header.intentNameLength);
+  const snapshot = headerText(header.snapshotName, header.snapshotNameLength);
+  for (const name of [diskName, snapshot]) {
+    if (name === '' || name !== basename(name) || name.includes('\0')) {
+      throw new VimgError('CORRUPT', 'The snapshot intent names no file beside this one', { path });
+    }
+  }
+  const disk = join(folder, diskName);
+  try {
+    if (!isThisFile(disk, path)) {
+      await dropIntent(file, header);
+      return false;
+    }
+    const record = headerText(header.groupPath, header.groupPathLength);
+    if (record !== '' && existsSync(resolve(folder, record))) {
+      await completeSnapshot(file, header, disk, snapshot);
+      return basename(path) === diskName;
+    }
+    await undoSnapshot(file, header, disk, snapshot);
+    return basename(path) !== diskName;
+  } catch (error) {
+    throw fromSystemError(error, { op: 'settle an interrupted snapshot', path });
+  }
+}
+
+/** The header, when it carries a snapshot intent. What is no whole VVD file is left to the open that follows. */
+async function intentHeader(file: BlockDevice): Promise<Header | undefined> {
+  try {
+    const header = await readHeader(file);
+    const { intent } = header;
+    return intent === INTENT_SNAPSHOT || intent === INTENT_DELETE ? header : undefined;
+  } catch (error) {
+    if (error instanceof VimgError && error.code !== 'IO') return undefined;
+    throw error;
+  }
+}
+
+function isThisFile(disk: string, path: string): boolean {
+  const left = statSync(disk, { bigint: true, throwIfNoEntry: false });
+  const right = statSync(path, { bigint: true });
+  return left !== undefined && left.dev === right.dev && left.ino === right.ino;
+}
+
+/** The group happened: the staged layer takes the disk's name. */
+async function completeSnapshot(
+  file: BlockDevice,
+  header: Header,
+  disk: string,
+  snapshot: string,
+): Promise<void> {
+  const folder = dirname(disk);
+  const layer = join(folder, layerFileName(basename(disk), snapshot));
+  if (!existsSync(layer)) linkSync(disk, layer);
+  await syncFolder(folder);
+  const staged = join(folder, stagedFileName(basename(disk), snapshot));
+  if (!(await isStagedOn(staged, header))) {
+    throw new VimgError('CORRUPT', `The staged layer of an interrupted snapshot is missing: ${staged}`, {
+      path: disk,
+    });
+  }
+  renameSync(staged, disk);
+  await syncFolder(folder);
+  await dropIntent(file, header);
+}
+
+/** The snapshot did not happen: the disk is writable again, and nothing of the attempt stays. */
+export async function undoSnapshot(
+  file: BlockDevice,
+  header: Header,
+  disk: string,
+  snapshot: string,
+): Promise<void> {
+  const folder = dirname(disk);
+  header.incompatible &= ~INCOMPATIBLE_SEALED;
+  header.sealedMs = 0;
+  header.snapshotNameLength = setHeaderText(header.snapshotName, '', 'The name');
+  await dropIntent(file, header);
+  const layer = join(folder, layerFileName(basename(disk), snapshot));
+  if (existsSync(layer) && isThisFile(layer, disk)) unlinkSync(layer);
+  const staged = join(folder, stagedFileName(basename(disk), snapshot));
+  if (await isStagedOn(staged, header)) unlinkSync(staged);
+  await syncFolder(folder);
+}
+
+/** The snapshot is complete: nothing is left to do in this file. */
+export async function dropIntent(file: BlockDevice, header: Header): Promise<void> {
+  header.intent = INTENT_NONE;
+  header.intentNameLength = setHeaderText(header.intentName, '', 'The name');
+  header.groupPathLength = setHeaderText(header.groupPath, '', 'The path');
+  await writeHeader(file, header);
+}
+
+/** Whether a file is the layer that was being made on this one: nothing else may be renamed or removed. */
+async function isStagedOn(staged: string, header: Header): Promise<boolean> {
+  return (await peekHeader(staged))?.parentUuid === header.diskUuid;
+}
+
+/** The former snapshot has the disk's name now: it is the disk. */
+export async function finishPromotion(file: BlockDevice, header: Header): Promise<void> {
+  header.incompatible &= ~INCOMPATIBLE_SEALED;
+  header.sealedMs = 0;
+  header.snapshotNameLength = setHeaderText(header.snapshotName, '', 'The name');
+  await dropIntent(file, header);
+}

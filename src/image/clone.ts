@@ -1,0 +1,57 @@
+/** Linked clones: a new empty layer on a base that is never written again. */
+
+import { realpathSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { createImage, storedReference } from './create-image.ts';
+import type { OptionValues } from './format-driver.ts';
+import type { LifecycleContext } from './lifecycle.ts';
+import { driverOf } from './snapshot.ts';
+
+export interface CloneOptions extends LifecycleContext {
+  readonly snapshot?: string | undefined;
+  readonly format?: string | undefined;
+  /** Options of the new layer. */
+  readonly options?: OptionValues;
+  /** Refuse when the target exists. */
+  readonly exclusive?: boolean;
+}
+
+export interface CloneResult {
+  /** The file that the clone stands on. */
+  readonly base: string;
+  /** False when the base could not be told of the clone: it will not name it when it is asked to go. */
+  readonly recorded: boolean;
+}
+
+/**
+ * Makes `target` a linked clone of `source`, in constant time. A disk that is still written takes a snapshot first:
+ * it stays writable, and both stand on that. A base of another format is used as it is; it must not change.
+ *
+ * @throws VimgError `NOT_FOUND`, `EXISTS`, `LOCKED`, `STALE_PARENT`
+ */
+export async function linkedClone(
+  source: string,
+  target: string,
+  options: CloneOptions,
+): Promise<CloneResult> {
+  const driver = await driverOf(source, options.formats, options.format);
+  const base = driver.lifecycle
+    ? await driver.lifecycle.baseForClone(source, options.snapshot)
+    : realpathSync(source);
+  const stored = storedReference(base, resolve(target));
+  await createImage(target, {
+    formats: options.formats,
+    format: 'vvd',
+    options: options.options ?? {},
+    backing: { path: stored, format: driver.name },
+    exclusive: options.exclusive ?? true,
+    open: { ...openOptions(options) },
+  });
+  const recorded = driver.lifecycle ? await driver.lifecycle.recordClone(base, resolve(target)) : true;
+  return { base, recorded };
+}
+
+function openOptions(context: LifecycleContext): Omit<LifecycleContext, 'formats'> {
+  const { formats: _formats, ...rest } = context;
+  return rest;
+}

@@ -1,0 +1,69 @@
+/**
+ * What happens to whole image files: snapshots, clones, sealing, attributes, parents. A format that keeps its
+ * snapshots as layers implements this; the verbs call it through the functions of snapshot.ts, clone.ts, chain.ts.
+ *
+ * Every operation is atomic against a crash: afterwards the disk is as before or as asked. What a crash left behind
+ * is completed or undone by `settle`, at the next open for writing.
+ */
+import type { BlockDevice } from '../device/block-device.ts';
+import type { OpenDiskOptions } from './open-chain.ts';
+
+/** How the files of a chain are opened. */
+export type LifecycleContext = Pick<OpenDiskOptions, 'formats' | 'allow' | 'allowAny' | 'gate'>;
+
+export interface LongOperation {
+  readonly signal?: AbortSignal;
+  /** Bytes done and bytes to do. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+/** One snapshot of a disk that keeps its snapshots as layers. */
+export interface LayerSnapshot {
+  readonly name: string;
+  /** File of the layer. */
+  readonly path: string;
+  readonly uuid: string;
+  readonly dateMs: number;
+  readonly virtualSize: number;
+  /** The disk stands on it now; false for one that was left aside by a revert. */
+  readonly inChain: boolean;
+  /** Its deletion was interrupted: it can only be deleted. */
+  readonly deleting: boolean;
+}
+
+/** What deleting a snapshot will do. */
+export interface DeletePlan {
+  readonly snapshot: string;
+  /** `unlink`: nothing stands on it. `down`: its data moves into the layer above. `up`: the disk's moves into it. */
+  readonly way: 'unlink' | 'down' | 'up';
+  /** Guest bytes that are copied. */
+  readonly bytes: number;
+}
+
+export type AttributeChange = ReadonlyMap<string, string | undefined>;
+
+export interface Lifecycle {
+  /**
+   * Completes or undoes what a crash left, in a file that is open and locked for writing.
+   *
+   * @returns true when `path` names another file now and must be opened again
+   */
+  settle(file: BlockDevice, path: string): Promise<boolean>;
+  /** Seals the present content of each disk as a layer; all of them or none. Constant time. */
+  createSnapshot(paths: readonly string[], name: string): Promise<void>;
+  listSnapshots(path: string): Promise<LayerSnapshot[]>;
+  /** The disk's content is the snapshot's again; what was written since is given up. */
+  revertSnapshot(path: string, name: string): Promise<void>;
+  planDelete(path: string, name: string): Promise<DeletePlan>;
+  deleteSnapshot(path: string, name: string, context: LifecycleContext & LongOperation): Promise<DeletePlan>;
+  /** The file that a clone of this disk (or of a snapshot of it) stands on; takes a snapshot of a disk in use. */
+  baseForClone(path: string, snapshot: string | undefined): Promise<string>;
+  /** Tells a base which clone stands on it. @returns false when the base is in use and could not be told */
+  recordClone(base: string, clone: string): Promise<boolean>;
+  seal(path: string, operation: LongOperation): Promise<void>;
+  unseal(path: string, force: boolean): Promise<void>;
+  readAttributes(path: string): Promise<Map<string, string | number | boolean>>;
+  changeAttributes(path: string, change: AttributeChange): Promise<void>;
+  /** Stores another path for the parent of this layer; its identity stays what it is. */
+  changeParentPath(path: string, stored: string): Promise<void>;
+}
