@@ -36,16 +36,27 @@ export function parseSize(text: string, unit = 1): number {
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'];
 
-/** A size as qemu-img prints it: three significant digits and a binary unit, `1.5 GiB`. */
+/**
+ * A size as qemu-img prints it: three significant digits and a binary unit, `1.5 GiB`. Exact halves go to the even
+ * digit, as C's printf does: 1.125 GiB is `1.12 GiB`.
+ */
 export function formatSize(bytes: number): string {
-  let value = bytes;
   let unit = 0;
-  while (value >= 1000 && unit < UNITS.length - 1) {
-    value /= 1024;
-    unit++;
-  }
-  const digits = value >= 100 ? value.toFixed(0) : String(Number(value.toPrecision(3)));
-  return `${digits} ${UNITS[unit]}`;
+  while (bytes / 1024 ** unit >= 1000 && unit < UNITS.length - 1) unit++;
+  const value = bytes / 1024 ** unit;
+  let decimals = 3; // 1000 KiB and more is 0.98 MiB: never four digits
+  if (value >= 100) decimals = 0;
+  else if (value >= 10) decimals = 1;
+  else if (value >= 1) decimals = 2;
+  const digits = divideToEven(BigInt(Math.round(bytes)) * 10n ** BigInt(decimals), 1024n ** BigInt(unit));
+  return `${Number(digits) / 10 ** decimals} ${UNITS[unit]}`;
+}
+
+/** The nearest whole quotient; of two that are equally near, the even one. */
+function divideToEven(dividend: bigint, divisor: bigint): bigint {
+  const quotient = dividend / divisor;
+  const twice = 2n * (dividend % divisor);
+  return twice > divisor || (twice === divisor && quotient % 2n === 1n) ? quotient + 1n : quotient;
 }
 
 /** Rounds up to a multiple of `unit`. Exact to 2^53. */
