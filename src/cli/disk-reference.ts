@@ -1,0 +1,61 @@
+/**
+ * How a disk is named on the command line: a host file, or a snapshot of one (`disk.vvd@before`). A path in a
+ * datastore (`ds1:vm1/root.vvd`) and an NBD export (`nbd://…`) are told apart from files, and refused by name in this
+ * release. A file with a colon in its name is written `./ds1:x`.
+ */
+import { statSync } from 'node:fs';
+import { VimgError } from '../base/errors.ts';
+
+export interface DiskReference {
+  readonly path: string;
+  readonly snapshot?: string;
+}
+
+const NBD = /^nbds?(\+unix)?:/i;
+const JSON_NAME = /^json:/i;
+/** A datastore's name has two or more letters, so that `C:` is none. */
+const DATASTORE = /^([A-Za-z][A-Za-z0-9_-]+):/;
+
+/**
+ * The file that a name means, for a disk that is made or that takes no snapshot.
+ *
+ * @throws VimgError `UNSUPPORTED` for a datastore or NBD, `USAGE` for an empty name
+ */
+export function filePath(name: string): string {
+  if (name === '') throw new VimgError('USAGE', 'The name of a disk is empty');
+  if (name.startsWith('file:')) return name.slice('file:'.length);
+  if (JSON_NAME.test(name)) {
+    throw new VimgError('UNSUPPORTED', `'${name}': json: names are not supported`, { hint: 'name a file' });
+  }
+  if (NBD.test(name)) {
+    throw new VimgError('UNSUPPORTED', `'${name}': NBD is not in this release`, {
+      hint: 'name a host file',
+    });
+  }
+  const datastore = DATASTORE.exec(name)?.[1];
+  if (datastore !== undefined) {
+    throw new VimgError('UNSUPPORTED', `'${name}': datastores are not in this release`, {
+      hint: `for a file of that name write ./${name}`,
+    });
+  }
+  return name;
+}
+
+/**
+ * The disk that a name means. A name that is a file's is that file, `@` or not; else what stands behind the last `@`
+ * is a snapshot, when what stands before it is a file.
+ */
+export function diskReference(name: string): DiskReference {
+  const path = filePath(name);
+  const at = path.lastIndexOf('@');
+  if (at <= 0 || at === path.length - 1 || isThere(path) || !isThere(path.slice(0, at))) return { path };
+  return { path: path.slice(0, at), snapshot: path.slice(at + 1) };
+}
+
+function isThere(path: string): boolean {
+  try {
+    return statSync(path, { throwIfNoEntry: false }) !== undefined;
+  } catch {
+    return false; // a folder that may not be read: opening the file says so
+  }
+}

@@ -1,0 +1,58 @@
+/** Errors as the user sees them: one line, a hint where there is a next step, JSON when JSON was asked for. */
+import { ERROR_CODES, isVimgError, VimgError } from '../base/errors.ts';
+import type { Terminal } from './terminal.ts';
+import { printable } from './text/printable.ts';
+
+export interface ReportOptions {
+  readonly program: string;
+  readonly likeQemuImg: boolean;
+  readonly json: boolean;
+}
+
+/** What failed and why, in one line. */
+export function describeError(error: VimgError): string {
+  const { op, path, offset, message } = error;
+  const named = path !== undefined && !message.includes(path);
+  const place = offset !== undefined && !message.includes(String(offset)) ? ` (at byte ${offset})` : '';
+  const why = `${oneLine(message)}${place}`;
+  if (op !== undefined && named) return `Could not ${op} '${oneLine(path)}': ${why}`;
+  if (op !== undefined && !message.startsWith('Could not')) return `Could not ${op}: ${why}`;
+  return named ? `${oneLine(path)}: ${why}` : why;
+}
+
+/** Prints an error to stderr. Anything that is no `VimgError` is a bug of ours and says so, without a stack trace. */
+export function reportError(terminal: Terminal, error: unknown, options: ReportOptions): void {
+  const shown = isVimgError(error) ? error : bugReport(error);
+  if (options.json) {
+    terminal.note(JSON.stringify(shown.toJSON()));
+  } else {
+    terminal.note(`${options.program}: ${describeError(shown)}`);
+    if (shown.hint !== undefined) terminal.note(hintLine(shown, options));
+  }
+  const { VIMG_DEBUG } = process.env;
+  if (!isVimgError(error) && VIMG_DEBUG) terminal.note(String((error as Error)?.stack ?? error));
+}
+
+/** The exit status of an error, unless the verb has its own. */
+export function statusOf(error: unknown): number {
+  return isVimgError(error) ? ERROR_CODES[error.code].exitStatus : 1;
+}
+
+function hintLine(error: VimgError, options: ReportOptions): string {
+  const hint = oneLine(error.hint as string);
+  if (options.likeQemuImg && error.code === 'USAGE') return `Try 'qemu-img --help' for more information`;
+  return `hint: ${options.likeQemuImg ? hint : hint.replace(/^see `/, 'see `')}`;
+}
+
+function bugReport(error: unknown): VimgError {
+  const text = error instanceof Error ? error.message : String(error);
+  return new VimgError('IO', `Internal error: ${text.replace(/^vimg bug: /, '')}`, {
+    hint: 'this is a bug in vimg; VIMG_DEBUG=1 shows where it happened, please report it with that',
+    cause: error,
+  });
+}
+
+/** Names and messages may come from a hostile image: nothing in them may move the cursor or start a new line. */
+function oneLine(text: string): string {
+  return printable(text.replaceAll('\n', ' ')).trim();
+}

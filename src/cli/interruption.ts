@@ -1,0 +1,44 @@
+/**
+ * Ctrl-C and friends. The first signal asks the work to stop and clean up; a second one ends the tool at once, and
+ * the exit hook of src/job/pending-file.ts still removes what is half-made.
+ */
+import { VimgError } from '../base/errors.ts';
+
+/** Exit status of work that was interrupted, as a shell reports it for SIGINT. */
+export const INTERRUPTED_STATUS = 130;
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+export class Interruption {
+  readonly #controller = new AbortController();
+  #interrupted = false;
+
+  constructor() {
+    for (const name of SIGNALS) process.on(name, this.#onSignal);
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  /** A signal came (an abort from within is no interruption). */
+  get interrupted(): boolean {
+    return this.#interrupted;
+  }
+
+  /** Asks the work to stop, without a signal. */
+  abort(reason: string): void {
+    this.#controller.abort(new VimgError('CANCELLED', reason));
+  }
+
+  /** Stops listening: signals act as usual again. */
+  dispose(): void {
+    for (const name of SIGNALS) process.off(name, this.#onSignal);
+  }
+
+  readonly #onSignal = (): void => {
+    if (this.#interrupted) process.exit(INTERRUPTED_STATUS);
+    this.#interrupted = true;
+    this.abort('Interrupted');
+  };
+}

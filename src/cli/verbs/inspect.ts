@@ -1,0 +1,130 @@
+/** `vimg inspect`: every structure of an image, as much as can be read of a damaged one; or a verdict on a foreign one. */
+import { formats } from '../../../formats/index.ts';
+import { hexdump } from '../../binary/hexdump.ts';
+import { FileDevice } from '../../device/file-device.ts';
+import type { FormatDriver, InspectedStructure } from '../../image/format-driver.ts';
+import { claimedFormats, readHead } from '../../image/probe.ts';
+import { throwIfCancelled } from '../../job/job.ts';
+import { judgeImage, type TrustVerdict } from '../../job/trust.ts';
+import { usage, wantsJson } from '../command-line.ts';
+import { filePath } from '../disk-reference.ts';
+import { knownFormat } from '../open-disk.ts';
+import { printable } from '../text/printable.ts';
+import { type Context, defineVerb, OUTPUT_OPTION, type Verb } from '../verb.ts';
+
+interface Options {
+  readonly format?: string;
+  readonly output?: string;
+  readonly untrusted?: boolean;
+}
+
+/** What is shown of a file whose format is not known. */
+const DUMP_BYTES = 512;
+
+export const verb: Verb = defineVerb<Options>({
+  name: 'inspect',
+  summary: 'show every structure of a disk image, damaged or not',
+  operands: 'FILE',
+  details:
+    'With --untrusted: a verdict on an image that came from somewhere else, with reasons; exit status 0 accept, ' +
+    '1 reject. Nothing that the image refers to is opened.',
+  examples: [
+    'inspect disk.vvd',
+    'inspect --output=json damaged.qcow2',
+    'inspect --untrusted --output=json upload.img',
+  ],
+  options: [
+    ['-f, --format <format>', 'format of the file; without it, its content tells'],
+    ['--untrusted', 'judge the image instead: may it be handed to a tool that trusts it?'],
+    OUTPUT_OPTION,
+  ],
+  async run(context, operands, options) {
+    const [name] = operands;
+    if (name === undefined || operands.length > 1) throw usage('Expecting one image file name');
+    const json = wantsJson(options.output);
+    const path = filePath(name);
+    if (options.untrusted) return judge(context, path, json);
+    const file = await FileDevice.open(path, { readOnly: true });
+    try {
+      const driver = await inspectable(file, path, options.format);
+      if (driver?.inspect) await showStructures(context, driver, file, json);
+      else await showBytes(context, file, json);
+    } finally {
+      await file.close();
+    }
+    return 0;
+  },
+});
+
+async function judge(context: Context, path: string, json: boolean): Promise<number> {
+  const verdict = await judgeImage(path, formats, { signal: context.signal });
+  if (json) context.terminal.json(verdictJson(verdict));
+  else {
+    context.terminal.line(`${printable(path)}: ${verdict.verdict}`);
+    for (const reason of verdict.reasons)
+      context.terminal.line(`  ${reason.code}: ${printable(reason.message)}`);
+  }
+  return verdict.verdict === 'accept' ? 0 : 1;
+}
+
+function verdictJson(verdict: TrustVerdict): Record<string, unknown> {
+  const { virtualSize, ...rest } = verdict;
+  return { ...rest, ...(virtualSize === undefined ? {} : { 'virtual-size': virtualSize }) };
+}
+
+/** The driver whose magic the file carries, even if another would too; damaged files are what this verb is for. */
+async function inspectable(
+  file: FileDevice,
+  path: string,
+  format: string | undefined,
+): Promise<FormatDriver | undefined> {
+  const named = knownFormat(format, path) ?? claimedFormats(await readHead(file), file.size, formats)[0];
+  return formats.list().find((driver) => driver.name === named) ?? formats.forEnding(path);
+}
+
+async function showStructures(
+  context: Context,
+  driver: FormatDriver,
+  file: FileDevice,
+  json: boolean,
+): Promise<void> {
+  const found: InspectedStructure[] = [];
+  for await (const structure of driver.inspect?.(file) ?? []) {
+    throwIfCancelled(context.signal);
+    if (json) found.push(structure);
+    else context.terminal.write(structureText(structure));
+  }
+  if (json)
+    context.terminal.json({ filename: file.name, format: driver.name, size: file.size, structures: found });
+}
+
+function structureText(structure: InspectedStructure): string {
+  const { name, offset, length, state, fields } = structure;
+  const rows = Object.entries(fields);
+  const width = Math.max(0, ...rows.map(([field]) => field.length));
+  const lines = rows.map(([field, value]) => `  ${field.padEnd(width)}  ${fieldText(value)}`);
+  const head = `${name} at ${offset} (0x${offset.toString(16)}), ${length} bytes: ${printable(state)}`;
+  return `${[head, ...lines].join('\n')}\n\n`;
+}
+
+function fieldText(value: unknown): string {
+  if (typeof value === 'number' && value > 9) return `${value} (0x${value.toString(16)})`;
+  if (value instanceof Uint8Array) return Buffer.from(value.subarray(0, 32)).toString('hex');
+  return printable(typeof value === 'object' ? JSON.stringify(value) : String(value));
+}
+
+async function showBytes(context: Context, file: FileDevice, json: boolean): Promise<void> {
+  const bytes = Buffer.alloc(Math.min(DUMP_BYTES, file.size));
+  await file.pread(bytes, 0);
+  if (json)
+    context.terminal.json({
+      filename: file.name,
+      size: file.size,
+      structures: [],
+      head: bytes.toString('hex'),
+    });
+  else
+    context.terminal.write(
+      `no known format; the first ${bytes.length} of ${file.size} bytes:\n${hexdump(bytes)}\n`,
+    );
+}

@@ -1,0 +1,107 @@
+/** `vimg resize`: the size that a guest sees. Shrinking has to be asked for: it throws data away. */
+import { VimgError } from '../../base/errors.ts';
+import { formatSize, parseSize } from '../../base/size.ts';
+import type { DiskImage } from '../../image/disk-image.ts';
+import { throwIfCancelled } from '../../job/job.ts';
+import { usage } from '../command-line.ts';
+import { type AccessOptions, accessOf, openDisk } from '../open-disk.ts';
+import { ALLOW_OPTION, type Context, defineVerb, QEMU_OBJECT_OPTION, type Verb } from '../verb.ts';
+
+interface Options extends AccessOptions {
+  readonly shrink?: boolean;
+  readonly quiet?: boolean;
+  readonly preallocation?: string;
+}
+
+const SECTOR = 512;
+const FULL_PIECE = 1024 * 1024;
+
+export const verb: Verb = defineVerb<Options>({
+  name: 'resize',
+  summary: 'change the size of a disk',
+  operands: 'DISK [+|-]SIZE',
+  details: 'Inside the guest, partitions and file systems are to be grown after this, or shrunk before it.',
+  examples: ['resize disk.vvd 40G', 'resize disk.vvd +10G', 'resize --shrink disk.vvd 20G'],
+  lastOperandIsFree: true,
+  options: [
+    ['-f, --format <format>', 'format of the disk; a raw disk must be named so'],
+    ['--shrink', 'allow the disk to become smaller: what is behind its new end is lost'],
+    ['--preallocation <mode>', 'for the new space: off (default), falloc or full'],
+    ['-q, --quiet', 'print only errors'],
+    ALLOW_OPTION,
+    ['--image-opts', 'not supported'],
+    QEMU_OBJECT_OPTION,
+  ],
+  async run(context, operands, options) {
+    const [name, change] = operands;
+    if (name === undefined || change === undefined) throw usage('Expecting image file name and size');
+    if (operands.length > 2) throw usage(`Unexpected argument: ${operands[2]}`);
+    const preallocation = options.preallocation ?? 'off';
+    if (!['off', 'falloc', 'full'].includes(preallocation)) {
+      throw usage(`Invalid preallocation mode '${preallocation}'`, 'it is off, falloc or full');
+    }
+    parseSize(change.replace(/^[+-]/, '')); // before the disk is touched
+    const disk = await openDisk(context, name, accessOf(context, options, [name]), {
+      format: options.format,
+      readOnly: false,
+      trusts: 'resize',
+    });
+    try {
+      const oldSize = disk.virtualSize;
+      const newSize = sizeAfter(oldSize, change);
+      refuseBadSize(context, oldSize, newSize, options);
+      await disk.resize(newSize);
+      if (preallocation !== 'off' && newSize > oldSize) {
+        await preallocate(disk, oldSize, newSize, preallocation, context.signal);
+      }
+      await disk.flush();
+    } finally {
+      await disk.close();
+    }
+    if (!options.quiet) context.terminal.line('Image resized.');
+    return 0;
+  },
+});
+
+function sizeAfter(oldSize: number, change: string): number {
+  const sign = /^[+-]/.exec(change)?.[0];
+  const bytes = parseSize(sign === undefined ? change : change.slice(1));
+  const newSize = sign === undefined ? bytes : sign === '+' ? oldSize + bytes : oldSize - bytes;
+  if (newSize <= 0) throw usage('New image size must be positive');
+  if (!Number.isSafeInteger(newSize)) throw new VimgError('LIMIT', 'The new size is too large');
+  return newSize;
+}
+
+function refuseBadSize(context: Context, oldSize: number, newSize: number, options: Options): void {
+  if (newSize % SECTOR !== 0) throw usage('The new size must be a multiple of 512');
+  if (newSize >= oldSize || options.shrink) return;
+  if (context.likeQemuImg) {
+    context.terminal.note(`${context.program}: Use the --shrink option to perform a shrink operation.`);
+    throw usage(
+      "warning: Shrinking an image will delete all data beyond the shrunken image's end. Before performing such an " +
+        'operation, make sure there is no important data there.',
+    );
+  }
+  throw usage(
+    'Use the --shrink option to perform a shrink operation.',
+    `everything behind ${formatSize(newSize)} will be lost: shrink partitions and file systems in the guest first`,
+  );
+}
+
+async function preallocate(
+  disk: DiskImage,
+  from: number,
+  to: number,
+  mode: string,
+  signal: AbortSignal,
+): Promise<void> {
+  if (mode === 'falloc') {
+    await disk.writeZeroes(from, to - from, { keepAllocated: true });
+    return;
+  }
+  const zeroes = new Uint8Array(FULL_PIECE);
+  for (let at = from; at < to; at += FULL_PIECE) {
+    throwIfCancelled(signal);
+    await disk.pwrite(zeroes.subarray(0, Math.min(FULL_PIECE, to - at)), at);
+  }
+}

@@ -1,0 +1,319 @@
+/**
+ * Convert: a disk's content as a new image, or into an existing one.
+ *
+ * A new image is made under a temporary name and renamed when it is complete and, unless told otherwise, durable.
+ * Whatever fails or is cancelled before that leaves nothing behind, and an older file of that name as it was.
+ */
+import { statSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { VimgError } from '../base/errors.ts';
+import type { BlockDevice } from '../device/block-device.ts';
+import { FileDevice } from '../device/file-device.ts';
+import { DiskImage, type OpenDiskOptions } from '../image/disk-image.ts';
+import type { CreateLayerOptions, FormatDriver, OptionValues } from '../image/format-driver.ts';
+import { closedGate } from '../image/gate-policies.ts';
+import type { FormatRegistry } from '../image/registry.ts';
+import { type CopyTarget, copyDevice } from './copy.ts';
+import { countDataBytes } from './device-ranges.ts';
+import { type JobOptions, throwIfCancelled } from './job.ts';
+import { PendingFile } from './pending-file.ts';
+import { ProgressMeter } from './progress.ts';
+
+export interface ConvertTarget {
+  readonly path: string;
+  readonly format: string;
+  /** `create -o` options of the format. */
+  readonly options?: OptionValues;
+  /** What the new image stands on; units equal to its content are not stored. The path is relative to the target. */
+  readonly backing?: { readonly path: string; readonly format?: string | undefined };
+  /** The image exists already: write into it. */
+  readonly existing?: boolean;
+  /** The existing image is known to read as zeroes. */
+  readonly zeroed?: boolean;
+}
+
+export interface ConvertOptions extends JobOptions {
+  readonly formats: FormatRegistry;
+  /** How the target's backing chain, and an existing target, are opened. */
+  readonly access?: Pick<OpenDiskOptions, 'allow' | 'allowAny' | 'lock'>;
+  readonly compress?: boolean;
+  /** Shortest run of zeroes left out, in bytes. Default 4096; 0 writes everything. */
+  readonly sparseSize?: number;
+  /** Chunks of 2 MiB under way at once. Default 8. */
+  readonly parallel?: number;
+  /** The image survives a power cut once the promise resolved. Default true. */
+  readonly durable?: boolean;
+  /** Bytes a second, at most. */
+  readonly rateLimit?: number;
+  /** Ranges of the source that cannot be read become zeroes and are told here. Without it they end the job. */
+  readonly onUnreadable?: (offset: number, length: number, error: VimgError) => void;
+}
+
+export interface ConvertResult {
+  readonly virtualSize: number;
+  /** Bytes that were not known to be zero, and so were read. */
+  readonly dataBytes: number;
+  /** Bytes that the new file takes on the host, where known. */
+  readonly allocatedBytes: number | undefined;
+}
+
+const DEFAULT_PARALLEL = 8;
+const DEFAULT_SPARSE_SIZE = 4096;
+
+/**
+ * Copies everything that `source` holds into the target. The source stays open.
+ *
+ * @throws VimgError `USAGE` when the target cannot hold it or cannot be made so, `NO_SPACE`, `IO`, `LOCKED`,
+ *   `CANCELLED`
+ */
+export async function convertDisk(
+  source: BlockDevice,
+  target: ConvertTarget,
+  options: ConvertOptions,
+): Promise<ConvertResult> {
+  const driver = options.formats.get(target.format);
+  checkTarget(driver, target, options);
+  refuseSameFile(source, target.path);
+  const meter = new ProgressMeter(options.onProgress);
+  const dataBytes = await bytesToMove(source, options, meter);
+  if (target.existing || isBlockDevice(target.path)) {
+    return convertInto(source, target, driver, options, meter, dataBytes);
+  }
+  return convertToNew(source, target, driver, options, meter, dataBytes);
+}
+
+function checkTarget(driver: FormatDriver, target: ConvertTarget, options: ConvertOptions): void {
+  if (options.compress && !driver.can.compress) {
+    throw new VimgError('USAGE', 'Compression not supported for this file format');
+  }
+  if (target.backing && !driver.can.backing) {
+    throw new VimgError('USAGE', `Backing file not supported for file format '${driver.name}'`);
+  }
+}
+
+async function bytesToMove(
+  source: BlockDevice,
+  options: ConvertOptions,
+  meter: ProgressMeter,
+): Promise<number> {
+  meter.phase('mapping');
+  const everything = options.sparseSize === 0 || !meter.active;
+  const total = everything
+    ? source.size
+    : await countDataBytes(source, () => throwIfCancelled(options.signal));
+  meter.phase('copying', total);
+  return total;
+}
+
+async function convertToNew(
+  source: BlockDevice,
+  target: ConvertTarget,
+  driver: FormatDriver,
+  options: ConvertOptions,
+  meter: ProgressMeter,
+  dataBytes: number,
+): Promise<ConvertResult> {
+  const replaced = await lockReplaced(target.path);
+  const pending = new PendingFile(target.path);
+  try {
+    const backing = target.backing && (await openBacking(target, target.backing, options));
+    let allocatedBytes: number | undefined;
+    try {
+      const make = driver.startWriter ? writeWhole : writeThroughDisk;
+      allocatedBytes = await make(source, pending.path, { target, driver, options, meter, backing });
+    } finally {
+      await backing?.close();
+    }
+    throwIfCancelled(options.signal);
+    await pending.commit(options.durable ?? true);
+    meter.phase('done');
+    return { virtualSize: source.size, dataBytes, allocatedBytes };
+  } finally {
+    pending.abandon();
+    await replaced?.close();
+  }
+}
+
+/** Everything that the two ways of writing a new image need. */
+interface Making {
+  readonly target: ConvertTarget;
+  readonly driver: FormatDriver;
+  readonly options: ConvertOptions;
+  readonly meter: ProgressMeter;
+  readonly backing: DiskImage | undefined;
+}
+
+/** By the format's own writer: metadata is written once, at the end. */
+async function writeWhole(source: BlockDevice, path: string, making: Making): Promise<number | undefined> {
+  const { driver, options, meter, backing } = making;
+  const file = await FileDevice.open(path, { create: 'exclusive', lock: 'write' });
+  try {
+    const writer = await driver.startWriter?.(file, layerOptions(source.size, making));
+    if (!writer) throw new VimgError('UNSUPPORTED', `${driver.name} images cannot be written`);
+    const copyTarget: CopyTarget = {
+      unit: writer.unit,
+      blank: true,
+      write: (offset, data) => writer.write(offset, data),
+      writeZeroes: (offset, length) => writer.writeZeroes(offset, length),
+      ...(writer.writeCompressed === undefined
+        ? {}
+        : { writeCompressed: (offset, unit) => writer.writeCompressed?.(offset, unit) ?? Promise.resolve() }),
+    };
+    await copyDevice(source, copyTarget, copyOptions(options, meter, backing));
+    await writer.finish();
+    if (options.durable ?? true) {
+      meter.phase('flushing');
+      await file.flush();
+    }
+    return file.allocatedBytes();
+  } finally {
+    await file.close();
+  }
+}
+
+/** Through an opened disk, as a guest would write it. */
+async function writeThroughDisk(
+  source: BlockDevice,
+  path: string,
+  making: Making,
+): Promise<number | undefined> {
+  const { driver, options, meter, backing } = making;
+  await createEmpty(source.size, path, making);
+  const disk = await DiskImage.open(path, {
+    formats: options.formats,
+    format: driver.name,
+    readOnly: false,
+    fresh: true,
+    ...options.access,
+  });
+  try {
+    await copyDevice(source, diskTarget(disk, true, options), copyOptions(options, meter, backing));
+    if (options.durable ?? true) {
+      meter.phase('flushing');
+      await disk.flush();
+    }
+    const allocatedBytes = await disk.allocatedBytes();
+    await disk.close();
+    return allocatedBytes;
+  } catch (error) {
+    await disk.close().catch(() => undefined); // the file is thrown away; the first failure is the one to tell
+    throw error;
+  }
+}
+
+async function createEmpty(size: number, path: string, making: Making): Promise<void> {
+  const file = await FileDevice.open(path, { create: 'exclusive', lock: 'write' });
+  try {
+    await making.driver.create?.(file, layerOptions(size, making));
+  } finally {
+    await file.close();
+  }
+}
+
+function layerOptions(virtualSize: number, { target, backing }: Making): CreateLayerOptions {
+  return {
+    virtualSize,
+    options: target.options ?? {},
+    gate: closedGate,
+    ...(target.backing && backing
+      ? { backing: { path: target.backing.path, format: backing.format, layer: backing.top } }
+      : {}),
+  };
+}
+
+/** Into an image, or a block device, that is there already. */
+async function convertInto(
+  source: BlockDevice,
+  target: ConvertTarget,
+  driver: FormatDriver,
+  options: ConvertOptions,
+  meter: ProgressMeter,
+  dataBytes: number,
+): Promise<ConvertResult> {
+  const disk = await DiskImage.open(target.path, {
+    formats: options.formats,
+    format: driver.name,
+    readOnly: false,
+    ...options.access,
+  });
+  try {
+    if (disk.virtualSize < source.size) {
+      throw new VimgError('USAGE', 'output file is smaller than input file', {
+        hint: `the source has ${source.size} bytes, the target ${disk.virtualSize}: resize it first`,
+      });
+    }
+    await copyDevice(source, diskTarget(disk, target.zeroed ?? false, options), copyOptions(options, meter));
+    if (options.durable ?? true) {
+      meter.phase('flushing');
+      await disk.flush();
+    }
+    meter.phase('done');
+    return { virtualSize: source.size, dataBytes, allocatedBytes: await disk.allocatedBytes() };
+  } finally {
+    await disk.close();
+  }
+}
+
+function diskTarget(disk: DiskImage, blank: boolean, options: ConvertOptions): CopyTarget {
+  return {
+    unit: options.compress ? disk.top.unit : 1,
+    blank,
+    write: (offset, data) => disk.pwrite(data, offset),
+    writeZeroes: (offset, length) => disk.writeZeroes(offset, length),
+    writeCompressed: (offset, unit) => disk.writeCompressed(offset, unit),
+  };
+}
+
+function copyOptions(
+  options: ConvertOptions,
+  meter: ProgressMeter,
+  backing?: BlockDevice,
+): Parameters<typeof copyDevice>[2] {
+  return {
+    meter,
+    signal: options.signal,
+    sparseSize: options.sparseSize ?? DEFAULT_SPARSE_SIZE,
+    compress: options.compress ?? false,
+    parallel: options.parallel ?? DEFAULT_PARALLEL,
+    backing,
+    rateLimit: options.rateLimit,
+    onUnreadable: options.onUnreadable,
+  };
+}
+
+async function openBacking(
+  target: ConvertTarget,
+  backing: { readonly path: string; readonly format?: string | undefined },
+  options: ConvertOptions,
+): Promise<DiskImage> {
+  const path = resolve(dirname(target.path), backing.path);
+  return DiskImage.open(path, { formats: options.formats, format: backing.format, ...options.access });
+}
+
+/** An older file of the target's name must not be in use: its lock is held until the new one has the name. */
+async function lockReplaced(path: string): Promise<FileDevice | undefined> {
+  if (statSync(path, { throwIfNoEntry: false }) === undefined) return undefined;
+  return FileDevice.open(path, { lock: 'write' });
+}
+
+function isBlockDevice(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isBlockDevice() ?? false;
+}
+
+/** Writing a disk into itself would read what was just written. */
+function refuseSameFile(source: BlockDevice, path: string): void {
+  const targetStat = statSync(path, { bigint: true, throwIfNoEntry: false });
+  if (!targetStat) return;
+  for (const name of namesOf(source)) {
+    const stat = statSync(name, { bigint: true, throwIfNoEntry: false });
+    if (stat && stat.dev === targetStat.dev && stat.ino === targetStat.ino) {
+      throw new VimgError('USAGE', `The target '${path}' is also read from`, {
+        hint: 'give the target another name',
+      });
+    }
+  }
+}
+
+function namesOf(source: BlockDevice): string[] {
+  return source instanceof DiskImage ? source.layers.map((layer) => layer.file.name) : [];
+}
