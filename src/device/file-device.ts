@@ -294,8 +294,8 @@ export class FileDevice implements BlockDevice {
   }
 
   /**
-   * Copies a range of another file without moving it through this process (copy_file_range(2)); on file systems
-   * that share extents nothing is moved at all. Resolves to false, with nothing promised about the target range,
+   * Copies a range of another file without moving it through this process (file-copy.ts); on file systems that
+   * share extents nothing is moved at all. Resolves to false, with nothing promised about the target range,
    * where the kernel cannot: copy by reading and writing then.
    */
   async copyFrom(source: FileDevice, sourceOffset: number, offset: number, length: number): Promise<boolean> {

@@ -23,7 +23,7 @@ const FICLONERANGE = 0x4020940d;
 const COPY_PIECE = 64 * 1024 * 1024;
 
 /**
- * Copies `length` bytes on a thread of its own. Resolves to false when the kernel cannot (another kind of file
+ * Copies `length` bytes: by sharing them where possible, else on a thread of its own. Resolves to false when the kernel cannot (another kind of file
  * system, the source ended early); then some of the range may have been copied.
  *
  * @throws SystemCallError ENOSPC, EIO and the like
@@ -37,6 +37,7 @@ export async function copyFileRange(
 ): Promise<boolean> {
   const native = libc();
   if (native === undefined) return false;
+  if (cloneFileRange(sourceFd, sourceOffset, targetFd, targetOffset, length)) return true;
   // The kernel advances both offsets; the arrays live as long as the call.
   const source = BigInt64Array.of(BigInt(sourceOffset));
   const target = BigInt64Array.of(BigInt(targetOffset));

@@ -132,7 +132,6 @@ export const EINTR = 4;
 export const ENXIO = 6;
 export const EAGAIN = 11;
 export const EACCES = 13;
-export const EBUSY = 16;
 export const EXDEV = 18;
 export const ENODEV = 19;
 export const EINVAL = 22;

@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync, statSync, symlinkSync, truncateSync, writeFile
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { dir } from 'tmp-promise';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { FileDevice, type FileDeviceOptions } from '../../src/device/file-device.ts';
 import { setNativeCalls } from '../../src/host/libc.ts';
 import { patterned } from '../../src/testing/index.ts';
@@ -110,6 +110,19 @@ describe('transfers', () => {
     buffer.fill(0);
     expect(device.pread(buffer, 12345)).toBeUndefined();
     expect(Buffer.compare(buffer, readFileSync(path).subarray(12345, 12345 + 4 * KiB))).toBe(0);
+  });
+
+  it('sends small writes through the pool while the kernel is slow, on an event loop', async () => {
+    const device = await open(newPath(), { create: 'exclusive', blocking: false });
+    const write = (): unknown => device.pwrite(patterned(512, 1), 0);
+    expect(write()).toBeUndefined();
+    const now = vi.spyOn(performance, 'now').mockReturnValueOnce(0).mockReturnValueOnce(50);
+    expect(write()).toBeUndefined();
+    now.mockRestore();
+    const slow = Array.from({ length: 64 }, write);
+    expect(slow.every((result) => result instanceof Promise)).toBe(true);
+    expect(write()).toBeUndefined();
+    await Promise.all(slow);
   });
 
   it('reads zeroes behind the end of the file while a growing write is under way', async () => {
