@@ -103,6 +103,18 @@ export class VimgError extends Error {
     return this.#hint ?? ERROR_CODES[this.code].hint;
   }
 
+  /** This error, told of another file: a user knows the file asked for, not the temporary name it is made under. */
+  about(path: string): VimgError {
+    const message = this.path === undefined ? this.message : this.message.replaceAll(this.path, path);
+    return new VimgError(this.code, message, {
+      path,
+      cause: this.cause,
+      ...(this.op === undefined ? {} : { op: this.op }),
+      ...(this.offset === undefined ? {} : { offset: this.offset }),
+      ...(this.#hint === undefined ? {} : { hint: this.#hint }),
+    });
+  }
+
   /** The stable shape that `--output=json` prints. */
   toJSON(): Record<string, unknown> {
     return {

@@ -7,17 +7,22 @@ export interface ReportOptions {
   readonly program: string;
   readonly likeQemuImg: boolean;
   readonly json: boolean;
+  /** The verb that failed. */
+  readonly verb?: string | undefined;
 }
 
-/** What failed and why, in one line. */
+/**
+ * What failed and why, in one line: `Could not open 'a.vvd': why`, and where the operation is told in several words,
+ * `a.vvd: could not read the header: why`.
+ */
 export function describeError(error: VimgError): string {
   const { op, path, offset, message } = error;
-  const named = path !== undefined && !message.includes(path);
   const place = offset !== undefined && !message.includes(String(offset)) ? ` (at byte ${offset})` : '';
-  const why = `${oneLine(message)}${place}`;
-  if (op !== undefined && named) return `Could not ${op} '${oneLine(path)}': ${why}`;
-  if (op !== undefined && !message.startsWith('Could not')) return `Could not ${op}: ${why}`;
-  return named ? `${oneLine(path)}: ${why}` : why;
+  const why = `${message}${place}`;
+  const file = path !== undefined && !message.includes(path) ? path : undefined;
+  if (op === undefined || message.startsWith('Could not')) return oneLine(file ? `${file}: ${why}` : why);
+  if (file === undefined) return oneLine(`Could not ${op}: ${why}`);
+  return oneLine(op.includes(' ') ? `${file}: could not ${op}: ${why}` : `Could not ${op} '${file}': ${why}`);
 }
 
 /** Prints an error to stderr. Anything that is no `VimgError` is a bug of ours and says so, without a stack trace. */
@@ -27,7 +32,8 @@ export function reportError(terminal: Terminal, error: unknown, options: ReportO
     terminal.note(JSON.stringify(shown.toJSON()));
   } else {
     terminal.note(`${options.program}: ${describeError(shown)}`);
-    if (shown.hint !== undefined) terminal.note(hintLine(shown, options));
+    const hint = hintOf(shown, options);
+    if (hint !== undefined) terminal.note(hint);
   }
   const { VIMG_DEBUG } = process.env;
   if (!isVimgError(error) && VIMG_DEBUG) terminal.note(String((error as Error)?.stack ?? error));
@@ -38,10 +44,12 @@ export function statusOf(error: unknown): number {
   return isVimgError(error) ? ERROR_CODES[error.code].exitStatus : 1;
 }
 
-function hintLine(error: VimgError, options: ReportOptions): string {
-  const hint = oneLine(error.hint as string);
-  if (options.likeQemuImg && error.code === 'USAGE') return `Try 'qemu-img --help' for more information`;
-  return `hint: ${options.likeQemuImg ? hint : hint.replace(/^see `/, 'see `')}`;
+/** The next step: the error's own, or where the verb is explained. */
+function hintOf(error: VimgError, options: ReportOptions): string | undefined {
+  if (options.likeQemuImg && error.code === 'USAGE') return "Try 'qemu-img --help' for more information";
+  const asked = error.code === 'USAGE' && options.verb ? `see \`${options.program} ${options.verb} --help\`` : undefined;
+  const hint = error.hint ?? asked;
+  return hint === undefined ? undefined : `hint: ${oneLine(hint)}`;
 }
 
 function bugReport(error: unknown): VimgError {

@@ -47,7 +47,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     return terminal.brokenPipe ? BROKEN_PIPE_STATUS : status;
   } catch (error) {
     if (terminal.brokenPipe) return BROKEN_PIPE_STATUS;
-    reportError(terminal, error, report);
+    reportError(terminal, error, { ...report, verb: verb?.name });
     if (interruption.interrupted && isVimgError(error, 'CANCELLED')) return INTERRUPTED_STATUS;
     return isVimgError(error) && verb?.errorStatus ? verb.errorStatus(error) : statusOf(error);
   } finally {

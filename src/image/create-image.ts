@@ -101,18 +101,21 @@ export async function writeAtomically(
   }
   if (stat) await refuseInUse(path);
   const temporary = temporaryPath(path);
-  const file = await FileDevice.open(temporary, { readOnly: false, create: 'exclusive', lock: 'write' });
   try {
-    await write(file);
-    await file.flush();
-    if (exclusive && existsSync(path))
-      throw new VimgError('EXISTS', 'The file exists already', { op: 'create', path });
-    await renameDurably(temporary, path);
+    const file = await FileDevice.open(temporary, { readOnly: false, create: 'exclusive', lock: 'write' });
+    try {
+      await write(file);
+      await file.flush();
+      if (exclusive && existsSync(path))
+        throw new VimgError('EXISTS', 'The file exists already', { op: 'create', path });
+      await renameDurably(temporary, path);
+    } finally {
+      await file.close();
+    }
   } catch (error) {
     removeTemporary(temporary);
-    throw fromSystemError(error, { op: 'create', path });
-  } finally {
-    await file.close();
+    const failure = fromSystemError(error, { op: 'create', path });
+    throw failure.path === temporary ? failure.about(path) : failure;
   }
 }
 

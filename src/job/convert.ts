@@ -6,7 +6,7 @@
  */
 import { statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import { VimgError } from '../base/errors.ts';
+import { isVimgError, VimgError } from '../base/errors.ts';
 import type { BlockDevice } from '../device/block-device.ts';
 import { FileDevice } from '../device/file-device.ts';
 import { DiskImage, type OpenDiskOptions } from '../image/disk-image.ts';
@@ -128,6 +128,8 @@ async function convertToNew(
     await pending.commit(options.durable ?? true);
     meter.phase('done');
     return { virtualSize: source.size, dataBytes, allocatedBytes };
+  } catch (error) {
+    throw isVimgError(error) && error.path === pending.path ? error.about(pending.target) : error;
   } finally {
     pending.abandon();
     await replaced?.close();
