@@ -328,7 +328,10 @@ export class Metadata {
 
   /** A file that nobody relies on yet: pages go straight to their places. */
   async #writeFresh(): Promise<void> {
-    if (!this.hasChanges) return;
+    if (!this.hasChanges) {
+      await this.file.flush();
+      return;
+    }
     const sequence = this.#sequence + 1;
     const pages = [...this.#dirtyTables, ...this.#dirtyDirectories];
     const freed = this.#space?.startTransaction() ?? [];

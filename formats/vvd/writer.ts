@@ -48,7 +48,6 @@ export class VvdWriter implements LayerWriter {
   #unmappedParts = new Map<number, number>();
   #begun = false;
   #beginning: Promise<void> | undefined;
-  #unflushed = false;
 
   constructor(
     metadata: Metadata,
@@ -90,7 +89,6 @@ export class VvdWriter implements LayerWriter {
 
   place(offset: number, length: number, into: Placement): MaybePromise<void> {
     this.#throwFailure();
-    this.#unflushed = true;
     const block = Math.floor(offset / this.#blockSize);
     if (this.#gate.isBusy(block)) return this.#gate.wait(block).then(() => this.place(offset, length, into));
     const index = Math.floor(block / ENTRIES);
@@ -274,7 +272,6 @@ export class VvdWriter implements LayerWriter {
    */
   #zeroPart(block: number, from: number, stop: number, keepAllocated: boolean): MaybePromise<number> {
     this.#throwFailure();
-    this.#unflushed = true;
     const again = (): number => from;
     if (this.#gate.isBusy(block)) return this.#gate.wait(block).then(again);
     if (!this.metadata.hasRoom(this.#gate.size + 1)) return this.#makeRoom().then(again);
@@ -411,7 +408,6 @@ export class VvdWriter implements LayerWriter {
 
   /** The table page of a block that nobody else is changing, with room to change it. */
   async #pageForChange(block: number): Promise<MetadataPage> {
-    this.#unflushed = true;
     for (;;) {
       await this.#gate.wait(block);
       if (!this.metadata.hasRoom(this.#gate.size + 1)) {
@@ -431,20 +427,14 @@ export class VvdWriter implements LayerWriter {
     this.#space.release(token);
   }
 
+  /** A transaction under way counts as well: what it maps is not durable before it is. */
   async flush(): Promise<void> {
     this.#throwFailure();
-    if (!this.#unflushed) return;
-    this.#unflushed = false;
+    if (!this.#begun) return;
     const parts = this.#unmappedParts;
     this.#unmappedParts = new Map();
-    try {
-      await Promise.all(this.#reserving.splice(0));
-      if (this.metadata.hasChanges) await this.metadata.commit();
-      else await this.file.flush();
-    } catch (error) {
-      this.#unflushed = true;
-      throw error;
-    }
+    await Promise.all(this.#reserving.splice(0));
+    await this.metadata.commit();
     await this.metadata.settleSpace();
     await this.#punchParts(parts);
   }

@@ -6,4 +6,5 @@ export {
 } from './device-conformance.ts';
 export { DeviceModel, type ModelOperation, modelOperation, patterned, sameBytes } from './device-model.ts';
 export { ManualClock } from './manual-clock.ts';
+export { ShuffleDevice, type ShuffleOptions } from './shuffle-device.ts';
 export type { TestApi } from './test-api.ts';
