@@ -59,6 +59,7 @@ export class Metadata {
   readonly #dirtyDirectories = new Set<MetadataPage>();
   readonly #capacity: number;
   #sequence: number;
+  #spaceChanged = false;
   #running: Promise<void> | undefined;
   #next: Promise<void> | undefined;
   #failure: VimgError | undefined;
@@ -80,7 +81,7 @@ export class Metadata {
   }
 
   get hasChanges(): boolean {
-    return this.#dirtyTables.size > 0;
+    return this.#dirtyTables.size > 0 || this.#spaceChanged;
   }
 
   /** Puts a verified image over what is on disk, for a layer that is read without repairing its file. */
@@ -258,6 +259,12 @@ export class Metadata {
     return this.#next;
   }
 
+  /** Commits with the space list as it is now, also when no table page changed. */
+  commitSpace(): Promise<void> {
+    this.#spaceChanged = true;
+    return this.commit();
+  }
+
   #start(): Promise<void> {
     const running = this.#transact()
       .catch((error: unknown) => {
@@ -317,6 +324,7 @@ export class Metadata {
     });
     this.#dirtyTables.clear();
     this.#dirtyDirectories.clear();
+    this.#spaceChanged = false;
     const space = this.#space?.pages(this.header.diskUuid, this.header.spaceOffset) ?? [];
     for (const [i, page] of space.entries()) {
       sealPage(page, sequence);

@@ -55,6 +55,8 @@ async function addDirectories(disk: ResizableDisk, directories: number): Promise
   if (directories > directoryCapacity) {
     directoryCapacity = directories * 2;
     directoryOffset = disk.reserveRegion(directoryCapacity * PAGE);
+    // the list on disk may still call this place free: it must not once the header names it
+    await disk.metadata.commitSpace();
     await copyDirectories(file, header, directoryOffset);
   }
   for (let index = keep; index < directories; index++) {

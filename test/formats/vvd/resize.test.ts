@@ -67,3 +67,47 @@ describe('a disk that grew past the room of its directory', () => {
     await again.close();
   });
 });
+
+describe('a disk that grew after it gave blocks back', () => {
+  it('does not give the place of its directory away as free', async () => {
+    const file = MemoryDevice.create(0);
+    await createVvd(file, { virtualSize: GiB, options: { block_size: BLOCK }, gate: closedGate });
+    let disk = await open(file);
+    await disk.pwrite(new Uint8Array(64 * BLOCK).fill(1), 0);
+    await disk.flush();
+    await disk.writeZeroes(BLOCK, 63 * BLOCK);
+    await disk.flush(); // from here on the list on disk calls the last blocks free, and the file ends before them
+    await disk.resize(64 * GiB);
+    await disk.close();
+    disk = await open(file);
+    for (let block = 1; block < 64; block++) {
+      await disk.pwrite(new Uint8Array(BLOCK).fill(block), block * BLOCK);
+    }
+    await disk.close();
+    disk = await open(file);
+    const seen = new Uint8Array(BLOCK);
+    for (let block = 1; block < 64; block++) {
+      await disk.pread(seen, block * BLOCK);
+      expect(seen.every((byte) => byte === block)).toBe(true);
+    }
+    await disk.close();
+  });
+});
+
+describe('a disk that shrank', () => {
+  it('reads zeroes where it grows again, also after a reopen', async () => {
+    const file = MemoryDevice.create(0);
+    await createVvd(file, { virtualSize: 64 * BLOCK, options: { block_size: BLOCK }, gate: closedGate });
+    let disk = await open(file);
+    await disk.pwrite(new Uint8Array(64 * BLOCK).fill(1), 0);
+    await disk.resize(3 * BLOCK + 512);
+    await disk.close();
+    disk = await open(file);
+    await disk.resize(64 * BLOCK);
+    const seen = new Uint8Array(64 * BLOCK);
+    await disk.pread(seen, 0);
+    expect(seen.findIndex((byte) => byte === 0)).toBe(3 * BLOCK + 512);
+    expect(seen.subarray(3 * BLOCK + 512).every((byte) => byte === 0)).toBe(true);
+    await disk.close();
+  });
+});
