@@ -41,12 +41,14 @@ export function encodeHeader(header: Header): Uint8Array {
 }
 
 /**
- * Writes the header: the next generation into the copy not in use, a flush, then the same into the other copy, so
- * that whichever is damaged later, the remaining one says the same.
+ * Writes the header: a flush, the next generation into the copy not in use, a flush, then the same into the other
+ * copy, so that whichever is damaged later, the remaining one says the same.
  *
- * When this returns the header is durable, with everything that was written before it.
+ * What was written before is durable before the header changes; that includes the copy that an earlier call wrote
+ * last, which is all that is left when this one is torn. When this returns the header is durable.
  */
 export async function writeHeader(file: BlockDevice, header: Header): Promise<void> {
+  await file.flush();
   await writeCopy(file, header);
   await file.flush();
   await writeCopy(file, header);
@@ -58,9 +60,11 @@ export async function writeFirstHeader(file: BlockDevice, header: Header): Promi
   await writeCopy(file, header);
 }
 
+/** A write that fails does not count: the next one goes to the same copy, which may be torn now. */
 async function writeCopy(file: BlockDevice, header: Header): Promise<void> {
-  header.generation++;
-  await file.pwrite(encodeHeader(header), HEADER_OFFSETS[header.generation % 2] as number);
+  const generation = header.generation + 1;
+  await file.pwrite(encodeHeader({ ...header, generation }), HEADER_OFFSETS[generation % 2] as number);
+  header.generation = generation;
 }
 
 /** What is known of one header copy. */

@@ -26,7 +26,7 @@ import type { SpaceMap } from './space-map.ts';
 import { VvdWriter } from './writer.ts';
 
 /** Directory and table pages that an open verifies at once; those of larger disks are verified when first used. */
-const EAGER_PAGES = 256;
+const EAGER_PAGES = 64;
 
 /** What operations on whole files need besides. */
 export interface VvdOpenOptions extends OpenLayerOptions {
@@ -52,7 +52,7 @@ export async function openVvd(file: BlockDevice, options: VvdOpenOptions): Promi
   const space = writable ? await loadSpace(file, header) : undefined;
   const metadata = new Metadata(file, header, space, options.fresh ?? false);
   if (!writable && transaction) overlay(metadata, transaction);
-  await verifyFixed(metadata, header);
+  if (!options.infoOnly) await verifyFixed(metadata, header);
   const writer = space ? new VvdWriter(metadata, space, options) : undefined;
   if (writer && header.intent === INTENT_TRIM) {
     await writer.begin();
@@ -102,7 +102,6 @@ async function recover(
     await writeImages(file, transaction.images);
     header.sequence = transaction.sequence;
   }
-  await file.flush();
   header.state = STATE_CLEAN;
   await writeHeader(file, header);
   await reclaimLeaks(file, await loadSpace(file, header));

@@ -29,7 +29,7 @@ export function newPage(
   index: number,
   diskUuid: string,
   place: number,
-  length = PAGE,
+  length: number = PAGE,
 ): Uint8Array {
   const page = new Uint8Array(length);
   pageHeaderLayout.encode(

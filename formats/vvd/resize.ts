@@ -65,7 +65,6 @@ async function addDirectories(disk: ResizableDisk, directories: number): Promise
     sealPage(page, header.sequence);
     await file.pwrite(page, place);
   }
-  await file.flush();
   const moved = directoryOffset !== header.directoryOffset;
   header.directoryOffset = directoryOffset;
   header.directoryCapacity = directoryCapacity;

@@ -546,7 +546,6 @@ export class VvdWriter implements LayerWriter {
     header.state = STATE_CLEAN;
     header.sequence = this.metadata.sequence;
     if (this.#fresh) return writeFirstHeader(file, header);
-    await file.flush();
     await writeHeader(file, header);
     await file.discard(header.journalOffset, 2 * header.journalSlotPages * PAGE);
     if (file.limits.growable && file.size > this.#space.spaceEnd) await file.resize(this.#space.spaceEnd);

@@ -106,7 +106,7 @@ describe('a disk that shrank', () => {
     await disk.resize(64 * BLOCK);
     const seen = new Uint8Array(64 * BLOCK);
     await disk.pread(seen, 0);
-    expect(seen.findIndex((byte) => byte === 0)).toBe(3 * BLOCK + 512);
+    expect(seen.indexOf(0)).toBe(3 * BLOCK + 512);
     expect(seen.subarray(3 * BLOCK + 512).every((byte) => byte === 0)).toBe(true);
     await disk.close();
   });
