@@ -41,6 +41,8 @@ export interface L2Walk {
   readonly first: boolean;
   /** Counts a region of the file; reports one that passes the end of the file. */
   readonly countRegion: (offset: number, length: number, weight: number, what: string) => void;
+  /** Notes an entry of an active table that points past the end of the file, whose copied bit is judged later. */
+  readonly outside: (cluster: number, copied: boolean) => void;
   /** Called between reads. @throws VimgError `CANCELLED` */
   readonly step: (fraction: number) => void;
 }
@@ -127,7 +129,6 @@ function walkTable(walk: L2Walk, table: DataView, index: number): void {
     const offset = hostOffset(high, low);
     const external = header.dataFile !== undefined;
     if (offset === 0 && !(external && (high & HIGH_COPIED) !== 0)) continue;
-    if ((zeroBits & allocatedBits) !== 0) continue;
     if (walk.first && activeWeight > 0) {
       walk.statistics.allocated += activeWeight;
       if (contiguous !== 0 && offset !== contiguous) walk.statistics.fragmented += activeWeight;
@@ -140,14 +141,24 @@ function walkTable(walk: L2Walk, table: DataView, index: number): void {
           `the entry of data file offset ${offset} lacks its copied bit`,
         );
       }
-    } else if (offset % header.clusterSize === 0 && offset < walk.file.size) {
-      const mark =
-        activeWeight === 0 ? MARK_NONE : (high & HIGH_COPIED) !== 0 ? MARK_COPIED : MARK_NOT_COPIED;
-      walk.counts.add(offset / header.clusterSize, weight, mark);
     } else {
-      walk.countRegion(offset, header.clusterSize, weight, 'a data cluster');
+      countData(walk, offset, (high & HIGH_COPIED) !== 0, weight, activeWeight > 0);
     }
   }
+}
+
+/** Counts the host cluster of a data entry, and notes how the entry's copied bit says that it is shared. */
+function countData(walk: L2Walk, offset: number, copied: boolean, weight: number, active: boolean): void {
+  const { clusterSize } = walk.header;
+  const cluster = Math.floor(offset / clusterSize);
+  const mark = !active ? MARK_NONE : copied ? MARK_COPIED : MARK_NOT_COPIED;
+  if (offset % clusterSize === 0 && offset < walk.file.size) {
+    walk.counts.add(cluster, weight, mark);
+    return;
+  }
+  walk.countRegion(offset, clusterSize, weight, 'a data cluster');
+  if (offset < walk.file.size) walk.counts.add(cluster, 0, mark);
+  else if (walk.first && active) walk.outside(cluster, copied);
 }
 
 function walkCompressed(
@@ -195,7 +206,7 @@ function judgeStandard(
   const reserved = (high & HIGH_RESERVED) !== 0 || (low & LOW_RESERVED) !== 0;
   const badZero = (low & LOW_ZERO) !== 0 && (header.version < 3 || header.extendedL2);
   const misaligned = offset % header.clusterSize !== 0;
-  const badBitmap = (zeroBits & allocatedBits) !== 0;
+  const badBitmap = offset !== 0 && (zeroBits & allocatedBits) !== 0;
   const external = header.dataFile !== undefined;
   const noPlace =
     offset === 0 &&

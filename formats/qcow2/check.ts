@@ -12,7 +12,7 @@ import type { CheckOptions } from '../../src/image/format-driver.ts';
 import { type BitmapDirectory, readBitmapDirectory } from './bitmap-directory.ts';
 import { CheckFindings } from './check-findings.ts';
 import { type ClusterStatistics, walkL2Tables } from './check-l2.ts';
-import { compareRefcounts, countRefcountBlocks, RefcountReader } from './check-refcounts.ts';
+import { compareRefcounts, countRefcountBlocks, OutsideEntries, RefcountReader } from './check-refcounts.ts';
 import { type Qcow2Header, readHeader } from './header.ts';
 import { L2Inventory } from './l2-inventory.ts';
 import { hostOffset } from './l2-table.ts';
@@ -38,6 +38,7 @@ interface Checked {
   readonly bitmaps: BitmapDirectory | undefined;
   readonly inventory: L2Inventory;
   readonly findings: CheckFindings;
+  readonly outside: OutsideEntries;
   readonly options: CheckOptions;
 }
 
@@ -60,7 +61,8 @@ export async function checkQcow2(file: BlockDevice, options: CheckOptions): Prom
   const snapshots = await readSnapshotTable(file, header);
   const bitmaps = await readBitmapDirectory(file, header);
   const inventory = new L2Inventory();
-  const checked: Checked = { file, header, snapshots, bitmaps, inventory, findings, options };
+  const outside = new OutsideEntries();
+  const checked: Checked = { file, header, snapshots, bitmaps, inventory, findings, outside, options };
   await takeInventory(checked);
   const clusters = Math.ceil(file.size / header.clusterSize);
   const windows = Math.ceil(clusters / WINDOW_CLUSTERS);
@@ -73,15 +75,18 @@ export async function checkQcow2(file: BlockDevice, options: CheckOptions): Prom
   const statistics: ClusterStatistics = { allocated: 0, fragmented: 0, compressed: 0 };
   const reader = new RefcountReader(file, header);
   await reader.open();
-  let highest = -1;
+  let highest = 0; // the header's cluster is always in use
   for (let window = 0; window < windows; window++) {
     const start = window * WINDOW_CLUSTERS;
-    const counts = new ReferenceCounts(start, Math.min(start + WINDOW_CLUSTERS, clusters));
+    // A region may pass the end of the file by less than a cluster, so one cluster more is counted.
+    const counts = new ReferenceCounts(start, Math.min(start + WINDOW_CLUSTERS, clusters + 1));
     const step = stepper(options, window, windows);
     await countReferences(checked, counts, statistics, window === 0, step);
     await countRefcountBlocks(reader, counts, findings, window === 0);
-    highest = Math.max(highest, await compareRefcounts(reader, counts, findings));
+    highest = Math.max(highest, await compareRefcounts(reader, counts, findings, clusters));
   }
+  for (const { cluster, copied } of inventory.outside) outside.add(cluster, copied);
+  await outside.judge(reader, findings);
   options.onProgress?.(1);
   return {
     format: 'qcow2',
@@ -184,7 +189,19 @@ async function countReferences(
   }
   for (const cluster of inventory.copied) counts.add(cluster, 0, MARK_COPIED);
   for (const cluster of inventory.notCopied) counts.add(cluster, 0, MARK_NOT_COPIED);
-  await walkL2Tables({ file, header, inventory, counts, findings, statistics, first, countRegion, step });
+  const outside = (cluster: number, copied: boolean): void => checked.outside.add(cluster, copied);
+  await walkL2Tables({
+    file,
+    header,
+    inventory,
+    counts,
+    findings,
+    statistics,
+    first,
+    countRegion,
+    outside,
+    step,
+  });
 }
 
 /** Counts every cluster that a region touches; one that passes the end of the file by a cluster counts nowhere. */

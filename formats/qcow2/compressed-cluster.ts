@@ -16,7 +16,7 @@ import { loadZstd } from './zstd-codec.ts';
 import { measureZstdFrame } from './zstd-frame.ts';
 
 const WINDOW_BITS = 12;
-/** zlib's default level and the largest match memory: the settings whose output equals QEMU's, byte for byte. */
+/** zlib's default level and the largest match memory: with these, stock zlib gives QEMU's very bytes; Node's zlib differs by a little. */
 const LEVEL = 6;
 const MEMORY_LEVEL = 9;
 /** Clusters up to this size are inflated in place: the way through the thread pool costs more than the work. */

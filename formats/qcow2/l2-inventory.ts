@@ -32,6 +32,8 @@ export class L2Inventory {
   /** Clusters of L2 tables that the active L1 table points to with a copied bit, and without. */
   readonly copied: number[] = [];
   readonly notCopied: number[] = [];
+  /** The same for tables past the end of the file. */
+  readonly outside: { readonly cluster: number; readonly copied: boolean }[] = [];
   #entriesSeen = 0;
 
   /**
@@ -71,6 +73,12 @@ export class L2Inventory {
         );
       } else if (offset >= file.size) {
         findings.corruption('l2-table-outside', `${where} points to ${offset}, past the end of the file`);
+        if (root.active) {
+          this.outside.push({
+            cluster: Math.floor(offset / clusterSize),
+            copied: (high & HIGH_COPIED) !== 0,
+          });
+        }
       } else {
         if (root.active) (high & HIGH_COPIED ? this.copied : this.notCopied).push(offset / clusterSize);
         found[count++] = offset;

@@ -73,11 +73,11 @@ export const headerFeaturesLayout: Layout<HeaderFeatures> = layout<HeaderFeature
 );
 
 /** Incompatible feature bits. */
-export const INCOMPATIBLE_DIRTY = 1n << 0n;
-export const INCOMPATIBLE_CORRUPT = 1n << 1n;
-export const INCOMPATIBLE_DATA_FILE = 1n << 2n;
-export const INCOMPATIBLE_COMPRESSION = 1n << 3n;
-export const INCOMPATIBLE_EXTENDED_L2 = 1n << 4n;
+export const INCOMPATIBLE_DIRTY: bigint = 1n << 0n;
+export const INCOMPATIBLE_CORRUPT: bigint = 1n << 1n;
+export const INCOMPATIBLE_DATA_FILE: bigint = 1n << 2n;
+export const INCOMPATIBLE_COMPRESSION: bigint = 1n << 3n;
+export const INCOMPATIBLE_EXTENDED_L2: bigint = 1n << 4n;
 export const INCOMPATIBLE_KNOWN: bigint =
   INCOMPATIBLE_DIRTY |
   INCOMPATIBLE_CORRUPT |
@@ -85,10 +85,10 @@ export const INCOMPATIBLE_KNOWN: bigint =
   INCOMPATIBLE_COMPRESSION |
   INCOMPATIBLE_EXTENDED_L2;
 /** Compatible feature bit: refcounts may be written late, under the dirty bit. */
-export const COMPATIBLE_LAZY_REFCOUNTS = 1n << 0n;
+export const COMPATIBLE_LAZY_REFCOUNTS: bigint = 1n << 0n;
 /** Autoclear feature bits. */
-export const AUTOCLEAR_BITMAPS = 1n << 0n;
-export const AUTOCLEAR_RAW_DATA = 1n << 1n;
+export const AUTOCLEAR_BITMAPS: bigint = 1n << 0n;
+export const AUTOCLEAR_RAW_DATA: bigint = 1n << 1n;
 
 /** Where a version 3 header keeps the compression type, when it is long enough. */
 export const COMPRESSION_TYPE_OFFSET = 104;
