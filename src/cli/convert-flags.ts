@@ -43,7 +43,7 @@ export interface ConvertPlan {
 const CACHE_MODES: readonly string[] = ['none', 'writeback', 'writethrough', 'directsync', 'unsafe'];
 const SPARSE_SIZE_DEFAULT = 4096;
 const SPARSE_SIZE_MAX = 16 * 1024 * 1024;
-const PARALLEL_DEFAULT = 8;
+const PARALLEL_DEFAULT = 4;
 const PARALLEL_MAX = 16;
 const SECTOR = 512;
 

@@ -47,7 +47,8 @@ export function statusOf(error: unknown): number {
 /** The next step: the error's own, or where the verb is explained. */
 function hintOf(error: VimgError, options: ReportOptions): string | undefined {
   if (options.likeQemuImg && error.code === 'USAGE') return "Try 'qemu-img --help' for more information";
-  const asked = error.code === 'USAGE' && options.verb ? `see \`${options.program} ${options.verb} --help\`` : undefined;
+  const asked =
+    error.code === 'USAGE' && options.verb ? `see \`${options.program} ${options.verb} --help\`` : undefined;
   const hint = error.hint ?? asked;
   return hint === undefined ? undefined : `hint: ${oneLine(hint)}`;
 }

@@ -39,8 +39,10 @@ export interface ConvertOptions extends JobOptions {
   readonly compress?: boolean;
   /** Shortest run of zeroes left out, in bytes. Default 4096; 0 writes everything. */
   readonly sparseSize?: number;
-  /** Chunks of 2 MiB under way at once. Default 8. */
+  /** Chunks of 2 MiB under way at once. Default 4. */
   readonly parallel?: number;
+  /** Write chunks as they come instead of in order. Default false. */
+  readonly unordered?: boolean;
   /** The image survives a power cut once the promise resolved. Default true. */
   readonly durable?: boolean;
   /** Bytes a second, at most. */
@@ -57,7 +59,7 @@ export interface ConvertResult {
   readonly allocatedBytes: number | undefined;
 }
 
-const DEFAULT_PARALLEL = 8;
+const DEFAULT_PARALLEL = 4;
 const DEFAULT_SPARSE_SIZE = 4096;
 
 /**
@@ -277,6 +279,7 @@ function copyOptions(
     sparseSize: options.sparseSize ?? DEFAULT_SPARSE_SIZE,
     compress: options.compress ?? false,
     parallel: options.parallel ?? DEFAULT_PARALLEL,
+    unordered: options.unordered ?? false,
     backing,
     rateLimit: options.rateLimit,
     onUnreadable: options.onUnreadable,

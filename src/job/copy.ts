@@ -33,6 +33,11 @@ export interface CopyOptions {
   readonly compress: boolean;
   /** Chunks under way at once. */
   readonly parallel: number;
+  /**
+   * Chunks are written as they come, several at once. Otherwise one after the other, in order, while the next ones are
+   * read: writes to one file only wait for each other in the kernel.
+   */
+  readonly unordered: boolean;
   /** What the target reads as without a write: units equal to it are not stored. */
   readonly backing?: BlockDevice | undefined;
   /** Bytes a second, at most. */
@@ -65,6 +70,8 @@ class CopyJob {
   readonly #startedMs = performance.now();
   #buffers = 0;
   #moved = 0;
+  /** The chunk that was started last; it never rejects. */
+  #last: Promise<void> = Promise.resolve();
   #failure: { readonly error: unknown } | undefined;
 
   constructor(source: BlockDevice, target: CopyTarget, options: CopyOptions) {
@@ -101,7 +108,7 @@ class CopyJob {
     if (this.#options.rateLimit !== undefined) await this.#keepRate(this.#options.rateLimit);
     const buffer = await this.#buffer();
     this.#throwIfStopped();
-    const work = this.#copyChunk(offset, buffer.subarray(0, length))
+    const work = this.#copyChunk(offset, buffer.subarray(0, length), this.#last)
       .catch((error: unknown) => {
         this.#failure ??= { error };
       })
@@ -110,6 +117,7 @@ class CopyJob {
         this.#running.delete(work);
       });
     this.#running.add(work);
+    this.#last = work;
   }
 
   async #buffer(): Promise<Buffer> {
@@ -123,11 +131,13 @@ class CopyJob {
     return this.#free.pop() as Buffer;
   }
 
-  async #copyChunk(offset: number, buffer: Buffer): Promise<void> {
+  async #copyChunk(offset: number, buffer: Buffer, before: Promise<void>): Promise<void> {
     await this.#read(offset, buffer);
-    const { backing, compress, sparseSize } = this.#options;
-    if (sparseSize === 0 && !compress && backing === undefined) await this.#target.write(offset, buffer);
-    else await this.#writeRuns(offset, buffer, backing && (await readBehind(backing, offset, buffer.length)));
+    const { backing, compress, sparseSize, unordered } = this.#options;
+    const behind = backing && (await readBehind(backing, offset, buffer.length));
+    if (!unordered && !compress) await before;
+    if (sparseSize === 0 && !compress && behind === undefined) await this.#target.write(offset, buffer);
+    else await this.#writeRuns(offset, buffer, behind);
     this.#moved += buffer.length;
     this.#options.meter.add(buffer.length);
   }

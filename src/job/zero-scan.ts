@@ -12,12 +12,15 @@ export interface Run {
   readonly kind: RunKind;
 }
 
-/** Whether a buffer holds nothing but zeroes. */
-export function isZero(buffer: Uint8Array): boolean {
-  if (buffer.length === 0) return true;
-  if (buffer[0] !== 0 || buffer[buffer.length - 1] !== 0 || buffer[buffer.length >> 1] !== 0) return false;
-  for (let at = 0; at < buffer.length; at += ZEROES.length) {
-    const length = Math.min(ZEROES.length, buffer.length - at);
+/** Whether a range of a buffer holds nothing but zeroes. Data is nearly always told by one of four bytes. */
+export function isZero(buffer: Buffer, start = 0, end: number = buffer.length): boolean {
+  if (start === end) return true;
+  const middle = (start + end) >> 1;
+  if (buffer[start] !== 0 || buffer[end - 1] !== 0 || buffer[middle] !== 0 || buffer[start + 8] !== 0) {
+    return end - start <= 8 && buffer.subarray(start, end).every((byte) => byte === 0);
+  }
+  for (let at = start; at < end; at += ZEROES.length) {
+    const length = Math.min(ZEROES.length, end - at);
     if (ZEROES.compare(buffer, at, at + length, 0, length) !== 0) return false;
   }
   return true;
@@ -49,5 +52,5 @@ export function findRuns(buffer: Buffer, piece: number, phase = 0, behind?: Buff
 
 function kindOf(buffer: Buffer, start: number, end: number, behind: Buffer | undefined): RunKind {
   if (behind !== undefined && buffer.compare(behind, start, end, start, end) === 0) return 'same';
-  return isZero(buffer.subarray(start, end)) ? 'zero' : 'data';
+  return isZero(buffer, start, end) ? 'zero' : 'data';
 }
