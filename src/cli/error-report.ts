@@ -48,7 +48,9 @@ export function statusOf(error: unknown): number {
 function hintOf(error: VimgError, options: ReportOptions): string | undefined {
   if (options.likeQemuImg && error.code === 'USAGE') return "Try 'qemu-img --help' for more information";
   const asked =
-    error.code === 'USAGE' && options.verb ? `see \`${options.program} ${options.verb} --help\`` : undefined;
+    error.code === 'USAGE' && error.path === undefined && options.verb
+      ? `see \`${options.program} ${options.verb} --help\``
+      : undefined;
   const hint = error.hint ?? asked;
   return hint === undefined ? undefined : `hint: ${oneLine(hint)}`;
 }

@@ -34,10 +34,11 @@ export async function main(argv: readonly string[]): Promise<number> {
     environment: process.env,
   };
   const report = { program, likeQemuImg, json: asksForJson(args) };
-  process.on('uncaughtException', (error) => {
+  const onBug = (error: Error): void => {
     reportError(terminal, error, report);
     process.exit(1);
-  });
+  };
+  process.on('uncaughtException', onBug);
   let verb: Verb | undefined;
   try {
     const status = await run(context, args, (found) => {
@@ -52,6 +53,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     return isVimgError(error) && verb?.errorStatus ? verb.errorStatus(error) : statusOf(error);
   } finally {
     interruption.dispose();
+    terminal.dispose();
+    process.off('uncaughtException', onBug);
   }
 }
 

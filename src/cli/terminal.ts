@@ -14,6 +14,7 @@ export const BROKEN_PIPE_STATUS = 141;
 export interface OutputStream {
   write(text: string): boolean;
   on(event: 'error', listener: (error: NodeJS.ErrnoException) => void): unknown;
+  off(event: 'error', listener: (error: NodeJS.ErrnoException) => void): unknown;
   readonly isTTY?: boolean;
 }
 
@@ -29,8 +30,8 @@ export class Terminal {
     this.#stdout = stdout;
     this.#stderr = stderr;
     this.#onBrokenPipe = onBrokenPipe;
-    stdout.on('error', (error) => this.#fail(error));
-    stderr.on('error', (error) => this.#fail(error));
+    stdout.on('error', this.#fail);
+    stderr.on('error', this.#fail);
   }
 
   /** Whether a person sees what goes to stderr: only then may it hold a moving bar. */
@@ -88,11 +89,17 @@ export class Terminal {
     }
   }
 
-  #fail(error: NodeJS.ErrnoException): void {
+  /** Stops listening to the streams. */
+  dispose(): void {
+    this.#stdout.off('error', this.#fail);
+    this.#stderr.off('error', this.#fail);
+  }
+
+  readonly #fail = (error: NodeJS.ErrnoException): void => {
     if (this.#failure !== undefined) return;
     this.#failure = error;
     if (error.code === 'EPIPE') this.#onBrokenPipe();
-  }
+  };
 }
 
 /** BigInts that fit are numbers in JSON; bytes are hex. */

@@ -1,5 +1,6 @@
 /** `vimg info`: what a disk is. Opens the file alone, without a lock; `--backing-chain` also what stands behind it. */
 
+import { formats } from '../../../formats/index.ts';
 import { imageInfo, layerInfo } from '../../job/image-info.ts';
 import { usage, wantsJson } from '../command-line.ts';
 import { diskReference } from '../disk-reference.ts';
@@ -52,6 +53,9 @@ export const verb: Verb = defineVerb<Options>({
       }
       if (json) context.terminal.json(options.backingChain ? infos : infos[0]);
       else context.terminal.write(infos.map(infoText).join('\n'));
+      if (!json && disk.probed && !context.likeQemuImg && formats.forEnding(disk.path)?.name !== 'raw') {
+        context.terminal.note('no format claims the content: raw is a guess');
+      }
     } finally {
       await disk.close();
     }
