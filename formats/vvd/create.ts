@@ -6,8 +6,8 @@
  *              space list, journal (two slots), table directory
  *     data     blocks and table pages, from a multiple of the block size on
  *
- * Only what is read before it is written again takes space: both headers' copies, the attributes in use, one
- * space page and the directory.
+ * Only what is read before it is written again takes space: both headers' copies, the attributes in use
+ * and one space page. So creating takes constant time, whatever the size of the disk.
  */
 import { VimgError } from '../../src/base/errors.ts';
 import { LIMITS } from '../../src/base/limits.ts';
@@ -26,12 +26,13 @@ import {
   COMPRESSION_DEFLATE,
   COMPRESSION_NONE,
   COMPRESSION_ZSTD,
+  DIRECTORIES_LIMIT,
+  DIRECTORY_MAP_BYTES,
   ENTRIES,
   type Header,
   INCOMPATIBLE_COMPRESSED,
   MAGIC,
   PAGE,
-  PAGE_DIRECTORY,
   PROVISIONING_LAZY,
   PROVISIONING_THICK,
   PROVISIONING_THIN,
@@ -41,7 +42,7 @@ import {
   VERSION_MINOR,
 } from './layout.ts';
 import { Metadata } from './metadata.ts';
-import { newPage, sealPage } from './page.ts';
+import { sealPage } from './page.ts';
 import { SpaceMap } from './space-map.ts';
 
 const JOURNAL_SLOT_PAGES_MAX = 2048;
@@ -66,12 +67,17 @@ function newHeader(create: CreateLayerOptions): Header {
   if (virtualSize > LIMITS.virtualSize) throw new VimgError('LIMIT', 'The disk is too large');
   const compression = compressionCode(String(options['compression'] ?? 'zstd'));
   const { tables, directories } = geometry(virtualSize, blockShift);
+  if (directories > DIRECTORIES_LIMIT) {
+    throw new VimgError('LIMIT', 'The disk is too large for its block size', {
+      hint: 'create it with larger blocks: -o block_size=4M',
+    });
+  }
   const journalSlotPages = journalPages(options['journal_size'], tables + directories);
   const attributesOffset = 2 * PAGE;
   const spaceOffset = attributesOffset + 2 * ATTRIBUTE_SLOT_PAGES * PAGE;
   const journalOffset = spaceOffset + SPACE_PAGES * PAGE;
   const directoryOffset = journalOffset + 2 * journalSlotPages * PAGE;
-  const directoryCapacity = directories * DIRECTORY_RESERVE;
+  const directoryCapacity = Math.min(directories * DIRECTORY_RESERVE, DIRECTORIES_LIMIT);
   return {
     magic: MAGIC,
     versionMajor: VERSION_MAJOR,
@@ -195,27 +201,16 @@ async function writeEmpty(file: BlockDevice, header: Header): Promise<void> {
     sealPage(space, 0);
     await file.pwrite(space, header.spaceOffset);
   }
-  await writeDirectories(file, header);
 }
 
 function emptySpace(header: Header): SpaceMap {
-  const head = { spaceEnd: header.dataOffset, metadataNext: 0, metadataEnd: 0 };
+  const head = {
+    spaceEnd: header.dataOffset,
+    metadataNext: 0,
+    metadataEnd: 0,
+    directoriesWritten: new Uint8Array(DIRECTORY_MAP_BYTES),
+  };
   return new SpaceMap(head, [], 2 ** header.blockShift, () => undefined);
-}
-
-const DIRECTORIES_A_WRITE = 256;
-
-async function writeDirectories(file: BlockDevice, header: Header): Promise<void> {
-  for (let first = 0; first < header.directoryPages; first += DIRECTORIES_A_WRITE) {
-    const pages: Uint8Array[] = [];
-    const end = Math.min(first + DIRECTORIES_A_WRITE, header.directoryPages);
-    for (let index = first; index < end; index++) {
-      const page = newPage(PAGE_DIRECTORY, index, header.diskUuid, header.directoryOffset + index * PAGE);
-      sealPage(page, 0);
-      pages.push(page);
-    }
-    await file.pwrite(Buffer.concat(pages), header.directoryOffset + first * PAGE);
-  }
 }
 
 /** Gives every block its place now: lazy takes the space, thick also writes zeroes into it. */

@@ -10,6 +10,7 @@ import type { BlockDevice } from '../../src/device/block-device.ts';
 import {
   ATTRIBUTE_SLOT_PAGES,
   COMPRESSION_ZSTD,
+  DIRECTORIES_LIMIT,
   ENTRIES,
   HEADER_OFFSETS,
   type Header,
@@ -201,6 +202,7 @@ export function geometryProblem(header: Header, fileSize: number): string | unde
     ],
     [header.directoryPages >= directories, 'directory size'],
     [header.directoryPages <= header.directoryCapacity, 'directory capacity'],
+    [header.directoryPages <= DIRECTORIES_LIMIT, 'directory size'],
     [header.dataOffset % blockSize === 0, 'data offset'],
     [header.parentPathLength <= header.parentPath.length, 'parent path'],
     [header.snapshotNameLength <= header.snapshotName.length, 'snapshot name'],

@@ -114,14 +114,14 @@ export class VvdLayer implements Layer {
     length: number,
     into: Location,
   ): void {
-    const inTable = Math.min(length, (index + 1) * this.#tableSpan - offset);
     into.verify = false;
     into.reserved = false;
     if (!page) {
       into.kind = BEHIND;
-      into.length = inTable;
+      into.length = Math.min(length, (index + this.metadata.absentTables(index)) * this.#tableSpan - offset);
       return;
     }
+    const inTable = Math.min(length, (index + 1) * this.#tableSpan - offset);
     const { view } = page;
     const inSpan = offset - index * this.#tableSpan;
     const slot = Math.floor(inSpan / this.#blockSize);

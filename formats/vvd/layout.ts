@@ -231,13 +231,22 @@ export interface SpaceHead {
   metadataEnd: number;
   extentCount: number;
   reserved: number;
+  directoriesWritten: Uint8Array;
 }
-export const spaceHeadLayout: Layout<SpaceHead> = layout<SpaceHead>('space list head', 32, {
+/** Bytes of the map that says which directory pages were written; it bounds how large a disk can be. */
+export const DIRECTORY_MAP_BYTES = 2560;
+export const DIRECTORIES_LIMIT: number = DIRECTORY_MAP_BYTES * 8;
+export const spaceHeadLayout: Layout<SpaceHead> = layout<SpaceHead>('space list head', 2592, {
   spaceEnd: [0, u64le, 'first byte past everything in use'],
   metadataNext: [8, u64le, 'next unused page in the block that table pages are taken from'],
   metadataEnd: [16, u64le, 'end of that block'],
   extentCount: [24, u32le, 'free extents listed, over all space pages'],
   reserved: [28, u32le, 'zero'],
+  directoriesWritten: [
+    32,
+    bytes(DIRECTORY_MAP_BYTES),
+    'bit i mod 8 of byte i div 8: directory page i was written; one that was not maps nothing and is not read',
+  ],
 });
 
 export interface FreeExtent {

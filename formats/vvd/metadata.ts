@@ -52,6 +52,8 @@ export class Metadata {
   readonly file: BlockDevice;
   readonly header: Header;
   readonly #space: SpaceMap | undefined;
+  /** Which directory pages were ever written; the space map's own, where there is one. */
+  readonly #written: Uint8Array;
   readonly #fresh: boolean;
   readonly #directories = new Map<number, MetadataPage>();
   readonly #tables = new Map<number, MetadataPage>();
@@ -60,16 +62,19 @@ export class Metadata {
   readonly #capacity: number;
   #sequence: number;
   #spaceChanged = false;
+  /** Space for the next table pages is being taken. */
+  #reserving: Promise<void> | undefined;
   #running: Promise<void> | undefined;
   #next: Promise<void> | undefined;
   #failure: VimgError | undefined;
   #durable: { place: number; length: number }[][] = [];
 
-  /** @param space where new pages come from; undefined for a layer that is only read */
-  constructor(file: BlockDevice, header: Header, space: SpaceMap | undefined, fresh: boolean) {
+  /** @param space where new pages come from; for a layer that is only read, which directory pages were written */
+  constructor(file: BlockDevice, header: Header, space: SpaceMap | Uint8Array, fresh: boolean) {
     this.file = file;
     this.header = header;
-    this.#space = space;
+    this.#space = space instanceof Uint8Array ? undefined : space;
+    this.#written = space instanceof Uint8Array ? space : space.directoriesWritten;
     this.#fresh = fresh;
     this.#sequence = header.sequence;
     this.#capacity = slotCapacity(header.journalSlotPages);
@@ -105,6 +110,7 @@ export class Metadata {
   table(index: number): MaybePromise<MetadataPage | undefined> {
     const cached = this.#tables.get(index);
     if (cached) return cached;
+    if (!this.#mayHold(Math.floor(index / ENTRIES))) return undefined;
     const directory = this.directory(Math.floor(index / ENTRIES));
     if (isPromise(directory)) return directory.then((page) => this.#loadTable(page, index));
     return this.#loadTable(directory, index);
@@ -146,7 +152,14 @@ export class Metadata {
   directory(index: number): MaybePromise<MetadataPage> {
     const cached = this.#directories.get(index);
     if (cached) return cached;
-    const page = this.#load(PAGE_DIRECTORY, index, this.header.directoryOffset + index * PAGE);
+    const place = this.header.directoryOffset + index * PAGE;
+    if (!this.isDirectoryWritten(index)) {
+      const empty = newPage(PAGE_DIRECTORY, index, this.header.diskUuid, place);
+      const made = new MetadataPage(PAGE_DIRECTORY, index, place, empty);
+      this.#directories.set(index, made);
+      return made;
+    }
+    const page = this.#load(PAGE_DIRECTORY, index, place);
     const keep = (loaded: MetadataPage): MetadataPage => {
       const known = this.#directories.get(index);
       if (known) return known;
@@ -183,22 +196,48 @@ export class Metadata {
     });
   }
 
-  /** The table page for writing: made when there is none. Call `changed` in the tick that changes it. */
+  /** Whether a directory page was ever written; one that was not maps nothing. */
+  isDirectoryWritten(index: number): boolean {
+    return (((this.#written[index >>> 3] ?? 0) >>> (index & 7)) & 1) === 1;
+  }
+
+  /** How many table pages from `index` on are certain not to exist, when that one does not. */
+  absentTables(index: number): number {
+    let next = Math.floor(index / ENTRIES);
+    if (this.#mayHold(next)) return 1;
+    while (next < this.header.directoryPages && !this.#mayHold(next)) next++;
+    return next * ENTRIES - index;
+  }
+
+  #mayHold(directory: number): boolean {
+    return this.isDirectoryWritten(directory) || this.#directories.has(directory);
+  }
+
+  /**
+   * The table page for writing: made when there is none. Call `changed` in the tick that changes it.
+   *
+   * @throws VimgError `NO_SPACE` when there is none for another block of table pages
+   */
   tableForWrite(index: number): MaybePromise<MetadataPage> {
     const found = this.table(index);
     if (isPromise(found)) return found.then((page) => page ?? this.#newTable(index));
     return found ?? this.#newTable(index);
   }
 
-  #newTable(index: number): MetadataPage {
+  #newTable(index: number): MaybePromise<MetadataPage> {
     const known = this.#tables.get(index);
     if (known) return known;
-    const directory = this.#directories.get(Math.floor(index / ENTRIES));
+    const directory = this.directory(Math.floor(index / ENTRIES));
+    const space = this.#space;
     invariant(
-      directory !== undefined && this.#space !== undefined,
-      'a new table page has a directory and space',
+      !isPromise(directory) && space !== undefined,
+      'a new table page has its directory in memory, and space',
     );
-    const place = this.#space.takeMetadataPage((at, length) => this.#reserve(at, length));
+    if (!space.hasMetadataPage) {
+      const reserved = this.#reserveTables(space);
+      if (isPromise(reserved)) return reserved.then(() => this.#newTable(index));
+    }
+    const place = space.takeMetadataPage();
     const page = new MetadataPage(
       PAGE_TABLE,
       index,
@@ -211,11 +250,30 @@ export class Metadata {
     return page;
   }
 
-  /** Takes host space for a block of table pages now, so that a full disk is met here and not in a transaction. */
-  #reserve(place: number, length: number): void {
-    if (this.#fresh) return;
-    const io = this.file.writeZeroes(place, length, { keepAllocated: true });
-    if (isPromise(io)) io.catch((error: unknown) => this.#fail(error));
+  /**
+   * A block for table pages. Its host space is taken now, before any page of it is used: a full disk is met here
+   * and not in a transaction, and no late zeroes meet a page that was written already.
+   */
+  #reserveTables(space: SpaceMap): MaybePromise<void> {
+    if (this.#reserving !== undefined) return this.#reserving;
+    const { place } = space.takeBlocks(1);
+    if (this.#fresh) return space.useForMetadata(place);
+    const refused = (error: unknown): never => {
+      space.giveBack(place);
+      throw error;
+    };
+    try {
+      const io = this.file.writeZeroes(place, 2 ** this.header.blockShift, { keepAllocated: true });
+      if (!isPromise(io)) return space.useForMetadata(place);
+      this.#reserving = io
+        .then(() => space.useForMetadata(place), refused)
+        .finally(() => {
+          this.#reserving = undefined;
+        });
+      return this.#reserving;
+    } catch (error) {
+      return refused(error);
+    }
   }
 
   /** The page was changed: it belongs to the next transaction. */
@@ -312,6 +370,9 @@ export class Metadata {
 
   /** Seals all changed pages and copies them: from here on the transaction does not see later changes. */
   #takeImages(sequence: number, pages: readonly MetadataPage[]): PageImage[] {
+    for (const { index } of this.#dirtyDirectories) {
+      this.#written[index >>> 3] = (this.#written[index >>> 3] ?? 0) | (1 << (index & 7));
+    }
     for (const table of this.#dirtyTables) {
       const directory = this.#directories.get(Math.floor(table.index / ENTRIES)) as MetadataPage;
       setU64(directory.view, directoryEntryAt(table.index) + 8, sequence);

@@ -8,6 +8,7 @@ import type { OpenLayerOptions } from '../../src/image/format-driver.ts';
 import { readAttributes } from './attributes.ts';
 import { BlockChecksums } from './block-checksums.ts';
 import { featureNames, isSealed, readHeader, writeHeader } from './header.ts';
+import { cutFile, freeHostSpace } from './host-space.ts';
 import { findTransaction, type Transaction, transactionProblem } from './journal.ts';
 import { VvdLayer } from './layer.ts';
 import {
@@ -21,7 +22,7 @@ import {
 import { directoryEntryAt, Metadata, writeImages } from './metadata.ts';
 import { getU64, pageIndex, pageType } from './page.ts';
 import { finishTrim } from './resize.ts';
-import { loadSpace } from './space-list.ts';
+import { loadSpace, readSpaceHead, spaceHeadOf } from './space-list.ts';
 import type { SpaceMap } from './space-map.ts';
 import { VvdWriter } from './writer.ts';
 
@@ -50,7 +51,12 @@ export async function openVvd(file: BlockDevice, options: VvdOpenOptions): Promi
   }
   const attributes = await readAttributes(file, header);
   const space = writable ? await loadSpace(file, header) : undefined;
-  const metadata = new Metadata(file, header, space, options.fresh ?? false);
+  const metadata = new Metadata(
+    file,
+    header,
+    space ?? (await directoriesWritten(file, header, transaction)),
+    options.fresh ?? false,
+  );
   if (!writable && transaction) overlay(metadata, transaction);
   if (!options.infoOnly) await verifyFixed(metadata, header);
   const writer = space ? new VvdWriter(metadata, space, options) : undefined;
@@ -109,11 +115,19 @@ async function recover(
 
 /** What was written but never mapped lies past the end in use or in free extents: the host gets it back. */
 async function reclaimLeaks(file: BlockDevice, space: SpaceMap): Promise<void> {
-  if (file.limits.growable && file.size > space.spaceEnd) await file.resize(space.spaceEnd);
-  for (const extent of space.freeExtents) {
-    const length = Math.min(extent.length, file.size - extent.place);
-    if (length > 0) await file.discard(extent.place, length);
-  }
+  await cutFile(file, space.spaceEnd);
+  for (const { place, length } of space.freeExtents) await freeHostSpace(file, place, length);
+}
+
+/** Which directory pages were written, as the last transaction says. */
+async function directoriesWritten(
+  file: BlockDevice,
+  header: Header,
+  transaction: Transaction | undefined,
+): Promise<Uint8Array> {
+  const image = transaction?.images.find(({ home }) => home === header.spaceOffset);
+  const head = image ? spaceHeadOf(image.page) : await readSpaceHead(file, header);
+  return head.directoriesWritten;
 }
 
 /** A dirty file that is only read: its last transaction is seen over it, the file stays as it is. */
@@ -127,6 +141,7 @@ async function verifyFixed(metadata: Metadata, header: Header): Promise<void> {
   if (header.directoryPages > EAGER_PAGES) return;
   let budget = EAGER_PAGES;
   for (let index = 0; index < header.directoryPages; index++) {
+    if (!metadata.isDirectoryWritten(index)) continue;
     const directory = await metadata.directory(index);
     for (let slot = 0; slot < ENTRIES && budget > 0; slot++) {
       if (getU64(directory.view, directoryEntryAt(slot)) === 0) continue;

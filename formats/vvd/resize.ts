@@ -9,7 +9,15 @@ import { LIMITS } from '../../src/base/limits.ts';
 import { roundUp } from '../../src/base/size.ts';
 import type { BlockDevice } from '../../src/device/block-device.ts';
 import { geometry, writeHeader } from './header.ts';
-import { ENTRIES, type Header, INTENT_NONE, INTENT_TRIM, PAGE, PAGE_DIRECTORY } from './layout.ts';
+import {
+  DIRECTORIES_LIMIT,
+  ENTRIES,
+  type Header,
+  INTENT_NONE,
+  INTENT_TRIM,
+  PAGE,
+  PAGE_DIRECTORY,
+} from './layout.ts';
 import type { Metadata } from './metadata.ts';
 import { newPage, sealPage } from './page.ts';
 
@@ -47,36 +55,36 @@ export async function growDisk(disk: ResizableDisk, size: number, behindSize: nu
   await writeHeader(file, header);
 }
 
-/** Writes the new directory pages, in place or with the old ones at a new place, then lets the header name them. */
+/** Lets the header name more directory pages; those that were never written need not be. */
 async function addDirectories(disk: ResizableDisk, directories: number): Promise<void> {
   const { header, file } = disk;
-  let { directoryOffset, directoryCapacity } = header;
-  const keep = header.directoryPages;
-  if (directories > directoryCapacity) {
-    directoryCapacity = directories * 2;
-    directoryOffset = disk.reserveRegion(directoryCapacity * PAGE);
+  if (directories > DIRECTORIES_LIMIT) {
+    throw new VimgError('LIMIT', 'The disk would be too large for its block size', {
+      hint: 'convert it to a disk with larger blocks: -o block_size=4M',
+    });
+  }
+  const moves = directories > header.directoryCapacity;
+  if (moves) {
+    const capacity = Math.min(directories * 2, DIRECTORIES_LIMIT);
+    const offset = disk.reserveRegion(capacity * PAGE);
     // the list on disk may still call this place free: it must not once the header names it
     await disk.metadata.commitSpace();
-    await copyDirectories(file, header, directoryOffset);
+    await copyDirectories(disk, offset);
+    await file.resize(Math.max(file.size, offset + directories * PAGE));
+    header.directoryOffset = offset;
+    header.directoryCapacity = capacity;
+    header.sequence = disk.metadata.sequence;
   }
-  for (let index = keep; index < directories; index++) {
-    const place = directoryOffset + index * PAGE;
-    const page = newPage(PAGE_DIRECTORY, index, header.diskUuid, place);
-    sealPage(page, header.sequence);
-    await file.pwrite(page, place);
-  }
-  const moved = directoryOffset !== header.directoryOffset;
-  header.directoryOffset = directoryOffset;
-  header.directoryCapacity = directoryCapacity;
   header.directoryPages = directories;
-  if (moved) header.sequence = disk.metadata.sequence;
   await writeHeader(file, header);
-  if (moved) disk.metadata.forgetDirectories();
+  if (moves) disk.metadata.forgetDirectories();
 }
 
 /** Everything is flushed and in place: the pages on disk are the present ones. */
-async function copyDirectories(file: BlockDevice, header: Header, target: number): Promise<void> {
+async function copyDirectories(disk: ResizableDisk, target: number): Promise<void> {
+  const { file, header } = disk;
   for (let index = 0; index < header.directoryPages; index++) {
+    if (!disk.metadata.isDirectoryWritten(index)) continue;
     const bytes = new Uint8Array(PAGE);
     await file.pread(bytes, header.directoryOffset + index * PAGE);
     const place = target + index * PAGE;

@@ -2,6 +2,7 @@
 import { VimgError } from '../../src/base/errors.ts';
 import type { BlockDevice } from '../../src/device/block-device.ts';
 import { fixedRegions } from './header.ts';
+import { freeHostSpace } from './host-space.ts';
 import {
   FREE_EXTENTS_FIRST,
   FREE_EXTENTS_LIMIT,
@@ -25,7 +26,7 @@ export interface SpaceList extends SpaceHead {
 /** @throws VimgError `CORRUPT` when a page is damaged or the list contradicts itself */
 export async function readSpaceList(file: BlockDevice, header: Header): Promise<SpaceList> {
   const first = await readPage(file, header, 0);
-  const head = spaceHeadLayout.decode(first, PAGE_HEADER);
+  const head = spaceHeadOf(first);
   if (head.extentCount > FREE_EXTENTS_LIMIT) throw corrupt(file, 'impossible number of free extents');
   const free: FreeExtent[] = [];
   readExtents(
@@ -43,6 +44,16 @@ export async function readSpaceList(file: BlockDevice, header: Header): Promise<
   return { ...head, free };
 }
 
+/** The head in a space page that was verified. */
+export function spaceHeadOf(page: Uint8Array): SpaceHead {
+  return spaceHeadLayout.decode(page, PAGE_HEADER);
+}
+
+/** The head alone, for a layer that is only read. @throws VimgError `CORRUPT` when the page is damaged */
+export async function readSpaceHead(file: BlockDevice, header: Header): Promise<SpaceHead> {
+  return spaceHeadOf(await readPage(file, header, 0));
+}
+
 /**
  * The space map of a layer that is going to be written.
  *
@@ -52,10 +63,9 @@ export async function readSpaceList(file: BlockDevice, header: Header): Promise<
 export async function loadSpace(file: BlockDevice, header: Header): Promise<SpaceMap> {
   const { free, ...head } = await readSpaceList(file, header);
   const spaceEnd = Math.max(head.spaceEnd, regionsEnd(header));
-  return new SpaceMap({ ...head, spaceEnd }, free, 2 ** header.blockShift, (place, length) => {
-    const inFile = Math.min(length, file.size - place);
-    return inFile > 0 ? file.discard(place, inFile) : undefined;
-  });
+  return new SpaceMap({ ...head, spaceEnd }, free, 2 ** header.blockShift, (place, length) =>
+    freeHostSpace(file, place, length),
+  );
 }
 
 function regionsEnd(header: Header): number {

@@ -22,6 +22,7 @@ import {
   PAGE,
   PAGE_HEADER,
   PAGE_SPACE,
+  type SpaceHead,
   spaceHeadLayout,
 } from './layout.ts';
 import { newPage } from './page.ts';
@@ -38,6 +39,8 @@ export class SpaceMap {
   spaceEnd: number;
   metadataNext: number;
   metadataEnd: number;
+  /** Which directory pages were ever written: one bit each, as in the space list head. */
+  readonly directoriesWritten: Uint8Array;
   /** Sorted by place, never touching each other. */
   readonly #free: FreeExtent[];
   /** Unmapped since the last transaction. */
@@ -55,7 +58,7 @@ export class SpaceMap {
   readonly #punch: Punch;
 
   constructor(
-    head: { spaceEnd: number; metadataNext: number; metadataEnd: number },
+    head: Omit<SpaceHead, 'extentCount' | 'reserved'>,
     free: FreeExtent[],
     blockSize: number,
     punch: Punch,
@@ -63,6 +66,7 @@ export class SpaceMap {
     this.spaceEnd = head.spaceEnd;
     this.metadataNext = head.metadataNext;
     this.metadataEnd = head.metadataEnd;
+    this.directoriesWritten = head.directoriesWritten;
     this.#free = free;
     this.#blockSize = blockSize;
     this.#punch = punch;
@@ -108,15 +112,21 @@ export class SpaceMap {
     return this.#grow(length);
   }
 
+  /** Whether `takeMetadataPage` has a page to give: else it needs another block first. */
+  get hasMetadataPage(): boolean {
+    return this.metadataNext < this.metadataEnd;
+  }
+
+  /** Table pages come from this block from now on; it was given out and is the caller's. */
+  useForMetadata(place: number): void {
+    this.mapped(place);
+    this.metadataNext = place;
+    this.metadataEnd = place + this.#blockSize;
+  }
+
   /** A place for one table page. It is mapped in the same tick. */
-  takeMetadataPage(reserve: (place: number, length: number) => void): number {
-    if (this.metadataNext >= this.metadataEnd) {
-      const { place } = this.takeBlocks(1);
-      this.#unmapped.delete(place);
-      this.metadataNext = place;
-      this.metadataEnd = place + this.#blockSize;
-      reserve(place, this.#blockSize);
-    }
+  takeMetadataPage(): number {
+    invariant(this.hasMetadataPage, 'a table page is taken where one is left');
     const place = this.metadataNext;
     this.metadataNext += PAGE;
     return place;
@@ -245,9 +255,9 @@ export class SpaceMap {
       const page = newPage(PAGE_SPACE, index, diskUuid, offset + index * PAGE);
       let cursor = PAGE_HEADER;
       if (index === 0) {
-        const { spaceEnd, metadataNext, metadataEnd } = this;
+        const { spaceEnd, metadataNext, metadataEnd, directoriesWritten } = this;
         spaceHeadLayout.encode(
-          { spaceEnd, metadataNext, metadataEnd, extentCount: kept.length, reserved: 0 },
+          { spaceEnd, metadataNext, metadataEnd, directoriesWritten, extentCount: kept.length, reserved: 0 },
           page,
           cursor,
         );
