@@ -32,13 +32,16 @@ export class L2Writer {
     this.#places = new Float64Array(l1Size);
   }
 
-  /** The table, made if there is none. Use it in the same tick: afterwards it may have been written out. */
-  async get(index: number): Promise<DataView> {
+  /**
+   * Calls `use` with the table, made if there is none. A table may be written out whenever others run, so `use` is
+   * called in the very tick in which the table was at hand, and must be done with it when it returns.
+   */
+  async use<T>(index: number, use: (table: DataView) => T): Promise<T> {
     for (;;) {
-      const table = this.#tryGet(index);
-      if (table instanceof DataView) return table;
-      await table;
       if (this.#failure !== undefined) throw this.#failure;
+      const table = this.#tryGet(index);
+      if (table instanceof DataView) return use(table);
+      await table;
     }
   }
 

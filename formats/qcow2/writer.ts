@@ -122,26 +122,38 @@ class Qcow2Writer implements ImageWriter {
 
   /** Writes a range that one L2 table maps, run of host clusters by run. */
   async #writeInTable(index: number, offset: number, data: Uint8Array): Promise<void> {
-    const { clusterSize } = this.#options;
     for (let done = 0; done < data.length; ) {
-      const table = await this.#tables.get(index);
       const at = offset + done;
-      const first = Math.floor((at - index * this.#tableSpan) / clusterSize);
-      const within = at % clusterSize;
-      const last = Math.floor((offset + data.length - 1 - index * this.#tableSpan) / clusterSize);
-      const present = this.#placeOf(table, first);
-      let count = 1;
-      while (first + count <= last && (this.#placeOf(table, first + count) === 0) === (present === 0)) {
-        if (present !== 0) break;
-        count++;
-      }
-      const length = Math.min(data.length - done, count * clusterSize - within);
-      const place = present !== 0 ? present : this.#placeRun(table, first, count);
-      const piece = data.subarray(done, done + length);
-      await this.#clearEdges(place, within, length, present !== 0);
-      await this.#output.write(place + within, piece);
-      done += length;
+      const left = data.length - done;
+      const run = await this.#tables.use(index, (table) => this.#placeRange(table, index, at, left));
+      const within = at % this.#options.clusterSize;
+      const piece = data.subarray(done, done + run.length);
+      await this.#clearEdges(run.place, within, run.length, run.fresh);
+      await this.#output.write(run.place + within, piece);
+      done += run.length;
     }
+  }
+
+  /** Finds or takes the host clusters of a first part of a range. `place` is that of the first cluster. */
+  #placeRange(
+    table: DataView,
+    index: number,
+    offset: number,
+    length: number,
+  ): { readonly place: number; readonly length: number; readonly fresh: boolean } {
+    const { clusterSize } = this.#options;
+    const start = offset - index * this.#tableSpan;
+    const first = Math.floor(start / clusterSize);
+    const last = Math.floor((start + length - 1) / clusterSize);
+    const within = start % clusterSize;
+    const present = this.#placeOf(table, first);
+    if (present !== 0) {
+      return { place: present, length: Math.min(length, clusterSize - within), fresh: false };
+    }
+    let count = 1;
+    while (first + count <= last && this.#placeOf(table, first + count) === 0) count++;
+    const place = this.#placeRun(table, first, count);
+    return { place, length: Math.min(length, count * clusterSize - within), fresh: true };
   }
 
   /** Host offset of an entry's data cluster; 0 when it has none. */
@@ -171,7 +183,7 @@ class Qcow2Writer implements ImageWriter {
    * On a target that is not a fresh file the uncovered edges of new clusters hold old bytes: zero those clusters
    * first. Several writes into one cluster wait for the one clearing.
    */
-  async #clearEdges(place: number, within: number, length: number, present: boolean): Promise<void> {
+  async #clearEdges(place: number, within: number, length: number, fresh: boolean): Promise<void> {
     if (this.#file.limits.growable) return;
     const { clusterSize } = this.#options;
     const edges = new Set<number>();
@@ -180,7 +192,7 @@ class Qcow2Writer implements ImageWriter {
     if (end % clusterSize !== 0) edges.add(place + Math.floor(end / clusterSize) * clusterSize);
     for (const cluster of edges) {
       let clearing = this.#clearing.get(cluster);
-      if (clearing === undefined && !present) {
+      if (clearing === undefined && fresh) {
         clearing = (async () => this.#file.writeZeroes(cluster, clusterSize))();
         this.#clearing.set(cluster, clearing);
       }
@@ -193,17 +205,22 @@ class Qcow2Writer implements ImageWriter {
     // Without a backing file what is not mapped reads as zeroes.
     if (this.#backing === undefined) return;
     if (this.#options.version === 2) return this.#writeZeroData(offset, length);
-    const { clusterSize } = this.#options;
     const end = offset + length;
     for (let at = offset; at < end; ) {
       const index = Math.floor(at / this.#tableSpan);
-      const table = await this.#tables.get(index);
-      const tableEnd = Math.min(end, (index + 1) * this.#tableSpan);
-      for (; at < tableEnd; at += clusterSize) {
-        const entry = Math.floor((at - index * this.#tableSpan) / clusterSize);
-        if (this.#options.extendedL2) table.setUint32(entry * 16 + 8, ALL_SUBCLUSTERS);
-        else this.#setEntry(table, entry, 0, LOW_ZERO);
-      }
+      const tableStart = index * this.#tableSpan;
+      const runEnd = Math.min(end, tableStart + this.#tableSpan);
+      await this.#tables.use(index, (table) => this.#setZero(table, at - tableStart, runEnd - tableStart));
+      at = runEnd;
+    }
+  }
+
+  /** Makes whole clusters read as zeroes; `start` and `end` count from the start of the table's range. */
+  #setZero(table: DataView, start: number, end: number): void {
+    const { clusterSize, extendedL2 } = this.#options;
+    for (let entry = start / clusterSize; entry * clusterSize < end; entry++) {
+      if (extendedL2) table.setUint32(entry * 16 + 8, ALL_SUBCLUSTERS);
+      else this.#setEntry(table, entry, 0, LOW_ZERO);
     }
   }
 
@@ -237,7 +254,7 @@ class Qcow2Writer implements ImageWriter {
     if (compressed === undefined) return this.write(offset, unit);
     const { clusterSize, clusterBits } = this.#options;
     const index = Math.floor(offset / this.#tableSpan);
-    const table = await this.#tables.get(index);
+    const entry = (offset - index * this.#tableSpan) / clusterSize;
     const place = this.#allocator.allocateBytes(compressed.length);
     if (place + compressed.length > compressedOffsetEnd(clusterBits)) {
       throw new VimgError('LIMIT', `the image is too large for compressed clusters of ${clusterSize} bytes`, {
@@ -246,9 +263,8 @@ class Qcow2Writer implements ImageWriter {
         hint: 'use a smaller cluster_size or do not compress',
       });
     }
-    const entry = (offset - index * this.#tableSpan) / clusterSize;
     const { high, low } = encodeCompressed(place, compressed.length, clusterBits);
-    this.#setEntry(table, entry, high, low);
+    await this.#tables.use(index, (table) => this.#setEntry(table, entry, high, low));
     await this.#output.write(place, compressed);
   }
 

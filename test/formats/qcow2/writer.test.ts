@@ -2,9 +2,15 @@
 import { describe, expect, test } from 'vitest';
 import { qcow2Driver } from '../../../formats/qcow2/driver.ts';
 import { readHeader } from '../../../formats/qcow2/header.ts';
+import { SeededRandom } from '../../../src/base/random.ts';
+import type { BlockDevice } from '../../../src/device/block-device.ts';
+import { CountDevice } from '../../../src/device/count-device.ts';
+import { FaultDevice } from '../../../src/device/fault-device.ts';
+import { ForwardingDevice } from '../../../src/device/forwarding-device.ts';
 import { MemoryDevice } from '../../../src/device/memory-device.ts';
 import type { CreateLayerOptions, OptionValues } from '../../../src/image/format-driver.ts';
-import { noGate, readWhole } from './layer-reader.ts';
+import { DATA, Location } from '../../../src/image/layer.ts';
+import { noGate, readLayer, readWhole } from './layer-reader.ts';
 import { writeRandomImage } from './random-image.ts';
 
 const K = 1024;
@@ -29,7 +35,20 @@ const SHAPES: readonly {
   })),
 ];
 
-async function expectSound(file: MemoryDevice): Promise<void> {
+/** A device that answers reads and writes in a later tick. */
+class LateDevice extends ForwardingDevice {
+  override async pread(buffer: Uint8Array, offset: number): Promise<void> {
+    await Promise.resolve();
+    await super.pread(buffer, offset);
+  }
+
+  override async pwrite(buffer: Uint8Array, offset: number): Promise<void> {
+    await Promise.resolve();
+    await super.pwrite(buffer, offset);
+  }
+}
+
+async function expectSound(file: BlockDevice): Promise<void> {
   const report = await qcow2Driver.check?.(file, {});
   expect(report?.findings).toEqual([]);
   expect(report).toMatchObject({ corruptions: 0, leaks: 0, checkErrors: 0 });
@@ -100,6 +119,120 @@ test('a long name of the backing file must fit the first cluster', async () => {
   expect((await readHeader(fits)).backing).toEqual({ path: long, format: 'raw' });
   const small = { ...creation(64 * K, { cluster_size: 512 }), backing };
   await expect(qcow2Driver.create?.(MemoryDevice.create(0), small)).rejects.toMatchObject({ code: 'USAGE' });
+});
+
+describe('many tables', () => {
+  const clusterSize = 2048 * K;
+  /** Guest bytes of one L2 table; sixteen tables fit into memory. */
+  const span = 2 ** 39;
+  const tables = 40;
+
+  test('that do not fit into memory are written out and read again', async () => {
+    const file = new CountDevice(MemoryDevice.create(0));
+    const options = { cluster_size: clusterSize };
+    const writer = await qcow2Driver.startWriter?.(file, { ...creation(tables * span, options) });
+    const random = new SeededRandom(8);
+    const written = new Map<number, number>();
+    for (let round = 0; round < 3; round++) {
+      const places = Array.from(
+        { length: tables },
+        (_, table) => table * span + (round * 1000 + random.below(900)) * clusterSize,
+      );
+      await Promise.all(
+        places.map((place, index) => {
+          written.set(place, index + 1);
+          return writer?.write(place, new Uint8Array(512).fill(index + 1));
+        }),
+      );
+    }
+    await writer?.finish();
+    expect(file.counts.read.operations).toBeGreaterThan(tables);
+    const layer = await qcow2Driver.open(file, { readOnly: true, gate: noGate });
+    const sector = new Uint8Array(512);
+    for (const [place, value] of written) {
+      await readLayer(layer, sector, place);
+      expect(sector.every((byte) => byte === value)).toBe(true);
+    }
+    await expectSound(file);
+  });
+
+  test('front to back none is read again', async () => {
+    const file = new CountDevice(new LateDevice(MemoryDevice.create(0)));
+    const options = { cluster_size: clusterSize };
+    const writer = await qcow2Driver.startWriter?.(file, { ...creation(tables * span, options) });
+    for (let table = 0; table < tables; table++)
+      await writer?.write(table * span, new Uint8Array(512).fill(1));
+    await writer?.finish();
+    expect(file.counts.read.operations).toBe(0);
+    await expectSound(file);
+  });
+});
+
+describe('how data is laid out', () => {
+  test('in a row, in few and large writes', async () => {
+    const file = new CountDevice(MemoryDevice.create(0));
+    const writer = await qcow2Driver.startWriter?.(file, creation(64 * 1024 * K));
+    const piece = new Uint8Array(64 * K).fill(3);
+    for (let at = 0; at < 64 * 1024 * K; at += piece.length) await writer?.write(at, piece);
+    await writer?.finish();
+    expect(file.counts.write.operations).toBeLessThan(80);
+    const layer = await qcow2Driver.open(file, { readOnly: true, gate: noGate });
+    const location = new Location();
+    await layer.locate(0, 64 * 1024 * K, location);
+    expect(location).toMatchObject({ kind: DATA, length: 64 * 1024 * K });
+  });
+
+  test('compressed units one behind the other, as far as refcounts go', async () => {
+    for (const [bits, clusters] of [
+      [16, 1],
+      [2, 22],
+      [1, 64],
+    ] as const) {
+      const file = MemoryDevice.create(0);
+      const writer = await qcow2Driver.startWriter?.(file, creation(64 * 64 * K, { refcount_bits: bits }));
+      const unit = new Uint8Array(64 * K).fill(5);
+      await Promise.all(
+        Array.from({ length: 64 }, (_, index) => writer?.writeCompressed?.(index * 64 * K, unit)),
+      );
+      await writer?.finish();
+      await expectSound(file);
+      // The header, one L2 table, the L1 table, the refcount table and a refcount block stand beside the data.
+      expect(file.size / (64 * K) - 5).toBe(clusters);
+    }
+  });
+
+  test('compressed units keep the order of the calls', async () => {
+    const images = [MemoryDevice.create(0), MemoryDevice.create(0)];
+    for (const file of images) {
+      const writer = await qcow2Driver.startWriter?.(file, creation(40 * 64 * K));
+      const units = Array.from({ length: 40 }, (_, index) =>
+        new SeededRandom(index % 3).fill(new Uint8Array(64 * K)).fill(0, index * 999),
+      );
+      await Promise.all(units.map((unit, index) => writer?.writeCompressed?.(index * 64 * K, unit)));
+      await writer?.finish();
+    }
+    expect(
+      Buffer.compare(images[0]?.snapshot() ?? new Uint8Array(0), images[1]?.snapshot() ?? new Uint8Array(1)),
+    ).toBe(0);
+  });
+});
+
+describe('a write that fails', () => {
+  test.each([1, 2, 5, 9])('(write %i) is told, at the latest by finish', async (at) => {
+    const file = new FaultDevice(new LateDevice(MemoryDevice.create(0)), [
+      { on: 'write', at, error: 'ENOSPC', sticky: true },
+    ]);
+    const writer = await qcow2Driver.startWriter?.(file, creation(16 * 1024 * K));
+    const write = async (): Promise<void> => {
+      for (let offset = 0; offset < 16 * 1024 * K; offset += 64 * K) {
+        const unit = new Uint8Array(64 * K).fill(offset / 65536);
+        await (offset % 3 === 0 ? writer?.writeCompressed?.(offset, unit) : writer?.write(offset, unit));
+      }
+      await writer?.finish();
+    };
+    await expect(write()).rejects.toMatchObject({ code: 'NO_SPACE' });
+    await expect(readHeader(file)).rejects.toMatchObject({ code: 'INVALID_FORMAT' });
+  });
 });
 
 const WRONG: readonly (readonly [OptionValues, string])[] = [
