@@ -10,8 +10,20 @@ import { rolldown } from 'rolldown';
 
 const DIST = resolve(import.meta.dirname, '../dist/bin');
 const PROGRAM = join(DIST, 'program.bundle');
-/** Packages with native code, or used by few verbs: loaded from node_modules when first needed. */
-const EXTERNAL = ['koffi', '@node-rs/crc32', '@toondepauw/node-zstd', 'cli-progress', 'cli-table3', '@bomb.sh/tab'];
+/** Packages with native code: loaded from node_modules when first needed. */
+const EXTERNAL = ['koffi', '@node-rs/crc32', '@toondepauw/node-zstd'];
+/** Parts of Node that few verbs need and that take a millisecond or more to load. */
+const LATE = [
+  'assert',
+  'crypto',
+  'zlib',
+  'fs/promises',
+  'timers/promises',
+  'child_process',
+  'os',
+  'readline',
+  'url',
+];
 
 await bundle();
 await compile();
@@ -22,7 +34,24 @@ async function bundle() {
     platform: 'node',
     external: (id) => EXTERNAL.some((name) => id === name || id.startsWith(`${name}/`)),
   });
-  await build.write({ file: PROGRAM, format: 'cjs', codeSplitting: false, comments: false });
+  const { output } = await build.generate({ format: 'cjs', codeSplitting: false, comments: false });
+  writeFileSync(PROGRAM, loadLate(output[0].code));
+}
+
+/** Moves `require` of the parts in LATE from the start of the program to where they are used. */
+function loadLate(code) {
+  let late = code;
+  for (const part of LATE) {
+    const declared = new RegExp(`^\\s*(?:let|const|var) (\\w+) = require\\("(?:node:)?${part}"\\);$`, 'gm');
+    for (const [line, name] of code.matchAll(declared)) {
+      if (name === undefined || !/^node_|^childProcess$/.test(name)) continue;
+      late = late
+        .replace(line, '')
+        .replace(`${name} = __toESM(${name}, 1);`, '')
+        .replaceAll(new RegExp(`\\b${name}\\b`, 'g'), `require("node:${part}")`);
+    }
+  }
+  return late;
 }
 
 /** Runs verbs in this process, so that the cache holds the functions that they use. */

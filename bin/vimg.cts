@@ -1,6 +1,8 @@
 #!/usr/bin/env node
 /** The command `vimg`. Everything it does is in src/cli. */
-const { load } = require('./program.cjs') as { load(): { program: { main(argv: string[]): Promise<number> } } };
+const { load } = require('./program.cjs') as {
+  load(): { program: { main(argv: string[]): Promise<number> } };
+};
 
 void load()
   .program.main(process.argv)

@@ -1,13 +1,19 @@
 /** Compressed blocks: one block, one stream, deflate (RFC 1951) or zstd (RFC 8878). */
 import { promisify } from 'node:util';
-import { deflateRaw, inflateRaw } from 'node:zlib';
+import { deflateRaw, inflateRaw, type ZlibOptions } from 'node:zlib';
 import { VimgError } from '../../src/base/errors.ts';
 import { crc32c } from '../../src/binary/crc32c.ts';
 import { loadZstd } from '../../src/binary/zstd.ts';
 import { COMPRESSION_DEFLATE, COMPRESSION_ZSTD } from './layout.ts';
 
-const deflateAsync = promisify(deflateRaw);
-const inflateAsync = promisify(inflateRaw);
+/** Promises of zlib's callbacks; made per call, so that zlib is loaded only when something is compressed. */
+function deflate(block: Uint8Array): Promise<Uint8Array> {
+  return promisify<Uint8Array, Uint8Array>(deflateRaw)(block);
+}
+
+function inflate(stored: Uint8Array, maxOutputLength: number): Promise<Uint8Array> {
+  return promisify<Uint8Array, ZlibOptions, Uint8Array>(inflateRaw)(stored, { maxOutputLength });
+}
 
 const ZSTD_LEVEL = 3;
 
@@ -20,7 +26,7 @@ export async function compressBlock(block: Uint8Array, compression: number): Pro
   let stored: Uint8Array;
   switch (compression) {
     case COMPRESSION_DEFLATE:
-      stored = await deflateAsync(block);
+      stored = await deflate(block);
       break;
     case COMPRESSION_ZSTD:
       stored = await (await loadZstd()).compress(block, ZSTD_LEVEL);
@@ -47,7 +53,7 @@ export async function decompressBlock(
   let block: Uint8Array;
   try {
     if (compression === COMPRESSION_ZSTD) block = await (await loadZstd()).decompress(stored, length);
-    else block = await inflateAsync(stored, { maxOutputLength: length });
+    else block = await inflate(stored, length);
   } catch (cause) {
     if (cause instanceof VimgError && cause.code === 'UNSUPPORTED') throw cause;
     throw new VimgError('CORRUPT', 'A compressed block does not decompress', { path, cause });
