@@ -48,7 +48,7 @@ function loadLate(code) {
       late = late
         .replace(line, '')
         .replace(`${name} = __toESM(${name}, 1);`, '')
-        .replaceAll(new RegExp(`\\b${name}\\b`, 'g'), `require("node:${part}")`);
+        .replaceAll(new RegExp(`\\b${name}(?:\\.default)?\\b`, 'g'), `require("node:${part}")`);
     }
   }
   return late;
