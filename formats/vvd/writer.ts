@@ -28,6 +28,7 @@ import {
   zeroOf,
 } from './entry.ts';
 import { writeFirstHeader, writeHeader } from './header.ts';
+import { cutFile, freeHostSpace } from './host-space.ts';
 import { ENTRIES, type Header, PAGE, STATE_CLEAN, STATE_DIRTY, SUB_BLOCKS } from './layout.ts';
 import type { Metadata, MetadataPage } from './metadata.ts';
 import { growDisk, shrinkDisk } from './resize.ts';
@@ -292,11 +293,20 @@ export class VvdWriter implements LayerWriter {
       this.#zeroWhole(page, at);
       return stop;
     }
+    if (keepAllocated && !this.#hasPlace(page.view, at)) {
+      if (kindOf(page.view, at) === KIND_COMPRESSED) this.#zeroWhole(page, at);
+      const reserved = this.#reserve(page, block);
+      if (isPromise(reserved)) return reserved.then(again);
+    }
     const mask = whole
       ? ALL_SUB_BLOCKS
       : subBlockMask((from - base) / this.zeroUnit, Math.ceil((stop - base) / this.zeroUnit) - 1);
     this.#zeroSubBlocks(page, block, mask, keepAllocated);
     return stop;
+  }
+
+  #hasPlace(view: DataView, at: number): boolean {
+    return kindOf(view, at) === KIND_DATA && placeOf(view, at) !== 0;
   }
 
   /** A block that reads as zeroes: nothing is stored for it, unless what is behind must be hidden. */
@@ -321,14 +331,11 @@ export class VvdWriter implements LayerWriter {
     const { view } = page;
     const at = entryAt(block % ENTRIES);
     const kind = kindOf(view, at);
-    if (kind === KIND_ZERO && !keepAllocated) return;
-    const wasData = kind === KIND_DATA;
-    if (kind === KIND_COMPRESSED) this.#freeBlock(view, at);
-    let place = wasData ? placeOf(view, at) : 0;
-    if (place === 0 && keepAllocated) place = this.#reserveBlock();
-    const allocated = wasData ? (allocatedOf(view, at) & ~mask) >>> 0 : 0;
-    const before = wasData ? zeroOf(view, at) : kind === KIND_ZERO ? ALL_SUB_BLOCKS : 0;
-    const zero = (before | mask) >>> 0;
+    if (kind === KIND_ZERO) return;
+    const isData = kind === KIND_DATA;
+    const place = isData ? placeOf(view, at) : 0;
+    const allocated = isData ? (allocatedOf(view, at) & ~mask) >>> 0 : 0;
+    const zero = ((isData ? zeroOf(view, at) : 0) | mask) >>> 0;
     const empty = allocated === 0 && !keepAllocated;
     if (empty && (zero === ALL_SUB_BLOCKS || !this.#hasParent)) {
       this.#zeroWhole(page, at);
@@ -341,16 +348,36 @@ export class VvdWriter implements LayerWriter {
     }
   }
 
-  /** A block of space that is taken although it reads as zeroes. */
-  #reserveBlock(): number {
+  /**
+   * Gives a block a place with space taken for it; what it reads stays as it is. The block is busy until then: late
+   * zeroes must not meet data.
+   */
+  #reserve(page: MetadataPage, block: number): MaybePromise<void> {
     const { place } = this.#space.takeBlocks(1);
-    this.#space.mapped(place);
-    const io = this.file.writeZeroes(place, this.#blockSize, { keepAllocated: true });
-    if (isPromise(io)) this.#reserving.push(io);
-    return place;
+    this.#gate.enter(block, 1, page);
+    const refused = (error: unknown): never => {
+      this.#space.giveBack(place);
+      this.#gate.leave(block);
+      throw error;
+    };
+    try {
+      const io = this.file.writeZeroes(place, this.#blockSize, { keepAllocated: true });
+      if (isPromise(io)) return io.then(() => this.#reserved(page, block, place), refused);
+    } catch (error) {
+      return refused(error);
+    }
+    this.#reserved(page, block, place);
   }
 
-  readonly #reserving: Promise<void>[] = [];
+  #reserved(page: MetadataPage, block: number, place: number): void {
+    this.#gate.leave(block);
+    this.#space.mapped(place);
+    const at = entryAt(block % ENTRIES);
+    const wasData = kindOf(page.view, at) === KIND_DATA;
+    const zero = wasData ? zeroOf(page.view, at) : kindOf(page.view, at) === KIND_ZERO ? ALL_SUB_BLOCKS : 0;
+    setEntry(page.view, at, KIND_DATA, place, 0, zero);
+    this.metadata.changed(page);
+  }
 
   /** Turns a compressed block into a plain one, so that parts of it can change. */
   async #inflate(page: MetadataPage, block: number): Promise<void> {
@@ -433,7 +460,6 @@ export class VvdWriter implements LayerWriter {
     if (!this.#begun) return;
     const parts = this.#unmappedParts;
     this.#unmappedParts = new Map();
-    await Promise.all(this.#reserving.splice(0));
     await this.metadata.commit();
     await this.metadata.settleSpace();
     await this.#punchParts(parts);
@@ -458,10 +484,7 @@ export class VvdWriter implements LayerWriter {
       for (let first = 0; first < SUB_BLOCKS; ) {
         const run = runLength(unused, first);
         const isUnused = ((unused >>> first) & 1) === 1;
-        // the file may end inside the block: behind its last stored sub-block there is nothing to free
-        const from = place + first * this.zeroUnit;
-        const length = Math.min(run * this.zeroUnit, this.file.size - from);
-        if (isUnused && length > 0) await this.file.discard(from, length);
+        if (isUnused) await freeHostSpace(this.file, place + first * this.zeroUnit, run * this.zeroUnit);
         first += run;
       }
     } finally {
@@ -547,7 +570,7 @@ export class VvdWriter implements LayerWriter {
     header.sequence = this.metadata.sequence;
     if (this.#fresh) return writeFirstHeader(file, header);
     await writeHeader(file, header);
-    await file.discard(header.journalOffset, 2 * header.journalSlotPages * PAGE);
-    if (file.limits.growable && file.size > this.#space.spaceEnd) await file.resize(this.#space.spaceEnd);
+    await freeHostSpace(file, header.journalOffset, 2 * header.journalSlotPages * PAGE);
+    await cutFile(file, this.#space.spaceEnd);
   }
 }

@@ -5,6 +5,15 @@ export {
   type MadeDevice,
 } from './device-conformance.ts';
 export { DeviceModel, type ModelOperation, modelOperation, patterned, sameBytes } from './device-model.ts';
+export {
+  applyDiskOperation,
+  type DiskOperation,
+  type DiskOperationOptions,
+  type DiskRange,
+  type DiskUnderTest,
+  diskOperation,
+} from './disk-operations.ts';
 export { ManualClock } from './manual-clock.ts';
+export { ModelDisk, type ModelDiskOptions } from './model-disk.ts';
 export { ShuffleDevice, type ShuffleOptions } from './shuffle-device.ts';
 export type { TestApi } from './test-api.ts';
