@@ -54,6 +54,11 @@ export const vvdDriver: FormatDriver = {
   open: openVvd,
   create: createVvd,
   lifecycle: vvdLifecycle,
+  // loaded when first used: start-up stays lean
+  check: async (file, options) => (await import('./check.ts')).checkVvd(file, options),
+  async *inspect(file) {
+    yield* (await import('./inspect.ts')).inspectVvd(file);
+  },
   measure: (virtualSize, dataBytes, options) => {
     const blockSize = Number(options['block_size'] ?? 128 * 1024);
     const { tables, directories } = geometry(virtualSize, Math.log2(blockSize));

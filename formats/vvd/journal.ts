@@ -90,7 +90,9 @@ export async function readSlot(
   if (file.size < place + PAGE) return undefined;
   const first = new Uint8Array(PAGE);
   await file.pread(first, place);
-  const { imageCount, headPages: head } = transactionHeadLayout.decode(first, PAGE_HEADER);
+  const view = new DataView(first.buffer);
+  const imageCount = view.getUint32(PAGE_HEADER, true);
+  const head = view.getUint32(PAGE_HEADER + 4, true);
   const pages = head + imageCount;
   if (pages > header.journalSlotPages || head !== headPages(imageCount)) return undefined;
   if (file.size < place + pages * PAGE) return undefined;

@@ -247,6 +247,8 @@ export class SpaceMap {
     const all: FreeExtent[] = this.#free.map((extent) => ({ ...extent }));
     for (const [place, length] of this.#unmapped) insertExtent(all, { place, length });
     for (const freed of this.#waiting) for (const extent of freed.extents) insertExtent(all, { ...extent });
+    const packFrom = roundUp(this.#packNext, PAGE); // what is left to pack compressed blocks into
+    if (packFrom < this.#packEnd) insertExtent(all, { place: packFrom, length: this.#packEnd - packFrom });
     const kept = all.length <= FREE_EXTENTS_LIMIT ? all : largest(all, FREE_EXTENTS_LIMIT);
     const pages: Uint8Array[] = [];
     let at = 0;
