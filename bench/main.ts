@@ -1,0 +1,118 @@
+/**
+ * `npm run bench`: vimg against qemu-img, side by side in one run.
+ *
+ *     npm run bench -- [--scale small|full] [--only NAME[,NAME…]] [--pairs N] [--dir DIR] [--output table|json]
+ *                      [--profile] [--list]
+ *
+ * `full` (the default) needs about 20 GB in DIR and a quiet machine for an hour; `small` leaves out the largest size
+ * of each work. The table goes to stdout, what is being done to stderr.
+ */
+import { tmpdir } from 'node:os';
+import { parseArgs } from 'node:util';
+import { VimgError } from '../src/base/errors.ts';
+import { describeMachine } from './machine.ts';
+import { type Measurement, measureBout } from './measure.ts';
+import { profileRun } from './profile.ts';
+import { tableOf } from './report.ts';
+import type { Size, Work } from './work.ts';
+import { works } from './works/index.ts';
+import { Workshop } from './workshop.ts';
+
+interface Plan {
+  readonly chosen: readonly Work[];
+  readonly small: boolean;
+  readonly pairs: number;
+  readonly profile: boolean;
+}
+
+function say(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      scale: { type: 'string', default: 'full' },
+      only: { type: 'string', multiple: true },
+      pairs: { type: 'string', default: '5' },
+      dir: { type: 'string', default: tmpdir() },
+      output: { type: 'string', default: 'table' },
+      profile: { type: 'boolean', default: false },
+      list: { type: 'boolean', default: false },
+    },
+  });
+  if (values.list) {
+    for (const work of works) process.stdout.write(`${work.name}: ${work.title}\n`);
+    return;
+  }
+  const plan: Plan = {
+    chosen: chooseWorks(values.only ?? []),
+    small: values.scale === 'small',
+    pairs: Number(values.pairs),
+    profile: values.profile,
+  };
+  const machine = await describeMachine(values.dir);
+  const shop = new Workshop({ parent: values.dir, hasPeer: machine.peer !== undefined, say });
+  process.once('SIGINT', () => {
+    shop.remove();
+    process.exit(130);
+  });
+  try {
+    const measurements = await measureAll(shop, plan);
+    const asJson = `${JSON.stringify({ machine, measurements }, undefined, 2)}\n`;
+    process.stdout.write(values.output === 'json' ? asJson : tableOf(machine, measurements));
+  } finally {
+    shop.remove();
+  }
+}
+
+function chooseWorks(only: readonly string[]): readonly Work[] {
+  const names = only.flatMap((text) => text.split(','));
+  for (const name of names) {
+    if (!works.some((work) => work.name === name))
+      throw new VimgError('USAGE', `no work is named ${name}`, { hint: '--list shows them' });
+  }
+  return names.length === 0 ? works : works.filter((work) => names.includes(work.name));
+}
+
+/** A work that fails is told and left out: the others are still worth their time. */
+async function measureAll(shop: Workshop, plan: Plan): Promise<Measurement[]> {
+  const measurements: Measurement[] = [];
+  for (const work of plan.chosen) {
+    for (const size of plan.small ? work.sizes.slice(0, 2) : work.sizes) {
+      try {
+        const found = await measureOne(shop, work, size, plan);
+        if (found) measurements.push(found);
+      } catch (error) {
+        say(`${work.name}, ${size.label}: failed: ${error instanceof Error ? error.message : String(error)}`);
+        process.exitCode = 1;
+      }
+    }
+  }
+  return measurements;
+}
+
+async function measureOne(
+  shop: Workshop,
+  work: Work,
+  size: Size,
+  plan: Plan,
+): Promise<Measurement | undefined> {
+  const bout = await work.prepare(shop, size);
+  if (bout === undefined) {
+    say(`${work.name}, ${size.label}: cannot be measured here`);
+    return undefined;
+  }
+  try {
+    const pairs = work.pairs === 'once' ? 1 : plan.pairs * (work.pairs ?? 1);
+    const found = await measureBout(shop, work, size, bout, pairs);
+    const ratio = found.ratio ? `, ratio ${found.ratio.ofMedians.toFixed(2)}` : '';
+    say(`${work.name}, ${size.label}: ${Math.round(found.ours.summary.median)} ${work.metric}${ratio}`);
+    if (plan.profile) for (const line of await profileRun(shop, bout.ours)) say(line);
+    return found;
+  } finally {
+    await bout.finish?.();
+  }
+}
+
+await main();

@@ -1,0 +1,110 @@
+/**
+ * Measures one bout: ours, the peer, the bare start of Node, ours, the peer, …, so that whatever else the machine
+ * does meets all of them. One run of each before the first that counts fills the caches.
+ */
+import { type ProcessRun, runProcess } from './process-run.ts';
+import { type Ratio, ratioOf, type Summary, summarize } from './statistics.ts';
+import type { Bout, Contestant, Goal, Metric, Size, Work } from './work.ts';
+import type { Workshop } from './workshop.ts';
+
+export interface Measurement {
+  readonly work: string;
+  readonly title: string;
+  readonly size: string;
+  readonly units: number;
+  readonly metric: Metric;
+  readonly ours: Side;
+  readonly peer?: Side | undefined;
+  readonly ratio?: Ratio | undefined;
+  /** Milliseconds. */
+  readonly bareStart: Summary;
+  readonly goal?: Goal | undefined;
+  readonly reached?: boolean | undefined;
+}
+
+export interface Side {
+  readonly label: string;
+  readonly summary: Summary;
+  /** The largest resident memory of all runs. */
+  readonly residentMiB: number;
+}
+
+const BARE_START: Contestant = {
+  label: 'node',
+  command: { program: process.execPath, args: ['-e', '0'] },
+};
+
+export async function measureBout(
+  shop: Workshop,
+  work: Work,
+  size: Size,
+  bout: Bout,
+  pairs: number,
+): Promise<Measurement> {
+  const sides = [bout.ours, ...(bout.peer ? [bout.peer] : []), BARE_START];
+  const runs = sides.map((): ProcessRun[] => []);
+  const warmUps = pairs > 1 ? 1 : 0;
+  for (let round = 0; round < warmUps + pairs; round++) {
+    for (const [i, side] of sides.entries()) {
+      const run = await runOnce(shop, side);
+      if (round >= warmUps) runs[i]?.push(run);
+    }
+  }
+  const [ours, ...others] = sides.map((side, i) => sideOf(side, runs[i] ?? [], work.metric));
+  const peer = bout.peer ? others[0] : undefined;
+  const bareStart = summarize((runs.at(-1) ?? []).map((run) => run.milliseconds));
+  const ratio = ours && peer && ratioOf(ours.summary, peer.summary);
+  const found = { ours: ours as Side, peer, ratio, bareStart };
+  return {
+    work: work.name,
+    title: work.title,
+    size: size.label,
+    units: size.units,
+    metric: work.metric,
+    ...found,
+    goal: size.goal,
+    reached: size.goal && isReached(size.goal, found),
+  };
+}
+
+async function runOnce(shop: Workshop, side: Contestant): Promise<ProcessRun> {
+  await side.prepare?.();
+  await shop.settle();
+  try {
+    return await runProcess(side.command);
+  } finally {
+    await side.cleanUp?.();
+  }
+}
+
+function sideOf(side: Contestant, runs: readonly ProcessRun[], metric: Metric): Side {
+  const values = runs.map((run) => {
+    if (metric === 'ms') return run.milliseconds;
+    return metric === 'MiB' ? run.residentMiB : (side.readRate?.(run.stdout) ?? Number.NaN);
+  });
+  return {
+    label: side.label,
+    summary: summarize(values),
+    residentMiB: Math.max(...runs.map((run) => run.residentMiB)),
+  };
+}
+
+/** @returns undefined when what the goal compares with is missing */
+function isReached(
+  goal: Goal,
+  { ours, ratio, bareStart }: Pick<Measurement, 'ours' | 'ratio' | 'bareStart'>,
+): boolean | undefined {
+  const value = ours.summary.median;
+  switch (goal.kind) {
+    case 'ratio at most':
+      return ratio && ratio.ofMedians <= goal.value;
+    case 'ratio at least':
+      return ratio && ratio.ofMedians >= goal.value;
+    case 'ms beyond start':
+      return value - bareStart.median <= goal.value;
+    case 'times the start':
+      return value / bareStart.median <= goal.value;
+    case 'MiB at most':
+      return value <= goal.value;
+  }
+}
