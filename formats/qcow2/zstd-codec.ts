@@ -2,6 +2,7 @@
  * The zstd codec: that of Node where it has one (22.15 and newer), else the optional package @toondepauw/node-zstd.
  * Loaded when the first zstd cluster is met.
  */
+import { createRequire } from 'node:module';
 import * as zlib from 'node:zlib';
 import { VimgError } from '../../src/base/errors.ts';
 
@@ -10,7 +11,10 @@ const LEVEL = 3;
 
 /** Compresses and decompresses exactly one frame. */
 export interface ZstdCodec {
-  /** @param contentMax what the frame was measured to hold at most; the caller bounds it */
+  /**
+   * @param contentMax the most that is wanted; a codec that can stops there, and the caller has bounded what a frame
+   *   can hold for one that cannot
+   */
   decompress(frame: Uint8Array, contentMax: number): Promise<Uint8Array>;
   compress(data: Uint8Array): Promise<Uint8Array>;
 }
@@ -22,6 +26,8 @@ interface ZlibWithZstd {
   zstdDecompress?: (data: Uint8Array, options: { maxOutputLength: number }, done: ZlibCallback) => void;
   zstdCompress?: (data: Uint8Array, done: ZlibCallback) => void;
 }
+
+type NodeZstd = typeof import('@toondepauw/node-zstd');
 
 let codec: Promise<ZstdCodec> | undefined;
 
@@ -49,7 +55,8 @@ function promised(start: (done: ZlibCallback) => void): Promise<Uint8Array> {
 
 async function fromPackage(): Promise<ZstdCodec> {
   try {
-    const { Decoder, Encoder } = await import('@toondepauw/node-zstd');
+    // not import(): the tool runs as one script, where only require finds packages
+    const { Decoder, Encoder } = createRequire(import.meta.url)('@toondepauw/node-zstd') as NodeZstd;
     const decoder = new Decoder();
     const encoder = new Encoder(LEVEL);
     return {
