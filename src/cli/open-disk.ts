@@ -1,4 +1,5 @@
 /** Opening the disks that a command line names, with its rules for guessed formats and for files behind a disk. */
+import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { formats } from '../../formats/index.ts';
 import { VimgError } from '../base/errors.ts';
@@ -34,13 +35,15 @@ export interface Access {
 }
 
 /**
- * Which files the headers of images may lead to: their own folder and below, the folders of all files on this command
- * line, `--allow` and `$VIMG_ALLOW`. Called as qemu-img: any regular file, as there.
+ * Which files the headers of images may lead to: their own folder and below, the folders of all disks that this command
+ * line reads, `--allow` and `$VIMG_ALLOW`. Called as qemu-img: any regular file, as there.
+ *
+ * @param named the disks that are read; a file that is only made gives no right to its folder
  */
 export function accessOf(context: Context, options: AccessOptions, named: readonly string[]): Access {
   refuseUnsupported(options);
   const { VIMG_ALLOW = '' } = context.environment;
-  const fromEnvironment = VIMG_ALLOW.split(':').filter((folder) => folder !== '');
+  const fromEnvironment = VIMG_ALLOW.split(':').filter((folder) => folder !== '' && existsSync(folder));
   return {
     allow: [...named.map((name) => dirname(name)), ...(options.allow ?? []), ...fromEnvironment],
     allowAny: context.likeQemuImg,

@@ -109,6 +109,7 @@ async function bar(context: Context): Promise<ProgressDisplay> {
 export function progressText(report: ProgressReport): string {
   const percent = `${Math.floor(report.fraction * 100)}%`;
   if (report.phase === 'mapping') return 'looking at what is allocated';
+  if (report.phase === 'sealing') return `${percent} writing checksums`;
   if (report.phase === 'flushing') return `${percent} flushing to the disk`;
   const amount = `${formatSize(report.bytesDone)} of ${formatSize(report.bytesTotal)}`;
   const rate = `${formatSize(Math.round(report.bytesPerSecond))}/s`;

@@ -15,6 +15,7 @@ export interface OutputStream {
   write(text: string): boolean;
   on(event: 'error', listener: (error: NodeJS.ErrnoException) => void): unknown;
   off(event: 'error', listener: (error: NodeJS.ErrnoException) => void): unknown;
+  listenerCount(event: 'error'): number;
   readonly isTTY?: boolean;
 }
 
@@ -89,10 +90,12 @@ export class Terminal {
     }
   }
 
-  /** Stops listening to the streams. */
+  /** Stops listening to the streams; a write that fails after this is nobody's concern. */
   dispose(): void {
-    this.#stdout.off('error', this.#fail);
-    this.#stderr.off('error', this.#fail);
+    for (const stream of [this.#stdout, this.#stderr]) {
+      stream.off('error', this.#fail);
+      if (stream.listenerCount('error') === 0) stream.on('error', () => undefined);
+    }
   }
 
   readonly #fail = (error: NodeJS.ErrnoException): void => {

@@ -45,6 +45,8 @@ export interface ConvertOptions extends JobOptions {
   readonly unordered?: boolean;
   /** The image survives a power cut once the promise resolved. Default true. */
   readonly durable?: boolean;
+  /** Seal the new image before it gets its name. */
+  readonly seal?: boolean;
   /** Bytes a second, at most. */
   readonly rateLimit?: number;
   /** Ranges of the source that cannot be read become zeroes and are told here. Without it they end the job. */
@@ -91,6 +93,11 @@ function checkTarget(driver: FormatDriver, target: ConvertTarget, options: Conve
   if (target.backing && !driver.can.backing) {
     throw new VimgError('USAGE', `Backing file not supported for file format '${driver.name}'`);
   }
+  if (options.seal && (target.existing || !driver.lifecycle)) {
+    throw new VimgError('USAGE', 'Only a new vvd image can be sealed', {
+      hint: 'convert to vvd, or do not seal',
+    });
+  }
 }
 
 async function bytesToMove(
@@ -125,6 +132,13 @@ async function convertToNew(
       allocatedBytes = await make(source, pending.path, { target, driver, options, meter, backing });
     } finally {
       await backing?.close();
+    }
+    if (options.seal) {
+      meter.phase('sealing');
+      await driver.lifecycle?.seal(
+        pending.path,
+        options.signal === undefined ? {} : { signal: options.signal },
+      );
     }
     throwIfCancelled(options.signal);
     await pending.commit(options.durable ?? true);
@@ -305,8 +319,11 @@ function isBlockDevice(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isBlockDevice() ?? false;
 }
 
-/** Writing a disk into itself would read what was just written. */
-function refuseSameFile(source: BlockDevice, path: string): void {
+/**
+ * Writing a disk into itself would read what was just written. `convertDisk` asks this of a disk image; who joins
+ * several asks it of each. @throws VimgError `USAGE`
+ */
+export function refuseSameFile(source: BlockDevice, path: string): void {
   const targetStat = statSync(path, { bigint: true, throwIfNoEntry: false });
   if (!targetStat) return;
   for (const name of namesOf(source)) {

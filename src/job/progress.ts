@@ -5,7 +5,7 @@
  */
 
 /** What a job is doing. */
-export type JobPhase = 'mapping' | 'copying' | 'comparing' | 'checking' | 'flushing' | 'done';
+export type JobPhase = 'mapping' | 'copying' | 'comparing' | 'checking' | 'sealing' | 'flushing' | 'done';
 
 export interface ProgressReport {
   readonly phase: JobPhase;

@@ -59,7 +59,7 @@ export const verb: Verb = defineVerb<Options>({
         hint: 'a clone never replaces a file: choose another name, or remove the file',
       });
     }
-    const access = accessOf(context, options, operands);
+    const access = accessOf(context, options, [source]);
     if (options.full) await copy(context, source, path, access, options);
     else await link(context, source, path, access, options, json);
     return 0;

@@ -1,4 +1,5 @@
 /** `vimg convert`: the content of one disk, or of several one behind the other, as a new image. */
+import { dirname, resolve } from 'node:path';
 import { formats } from '../../../formats/index.ts';
 import type { VimgError } from '../../base/errors.ts';
 import { formatSize } from '../../base/size.ts';
@@ -6,14 +7,13 @@ import type { BlockDevice } from '../../device/block-device.ts';
 import { JoinedDevice } from '../../device/joined-device.ts';
 import type { DiskImage } from '../../image/disk-image.ts';
 import type { FormatDriver } from '../../image/format-driver.ts';
-import { type ConvertResult, type ConvertTarget, convertDisk } from '../../job/convert.ts';
+import { type ConvertResult, type ConvertTarget, convertDisk, refuseSameFile } from '../../job/convert.ts';
 import { usage } from '../command-line.ts';
 import { type ConvertFlags, type ConvertPlan, planConvert } from '../convert-flags.ts';
 import { filePath } from '../disk-reference.ts';
 import { asksForOptionHelp, optionHelp, parseFormatOptions } from '../format-options.ts';
 import { type Access, accessOf, openDisk, targetDriver } from '../open-disk.ts';
 import { progressDisplay } from '../progress-display.ts';
-import { sealDisk } from '../seal-disk.ts';
 import {
   ALLOW_OPTION,
   type Context,
@@ -88,7 +88,7 @@ export const verb: Verb = defineVerb<ConvertFlags>({
     const plan = planConvert(flags, sources);
     const path = filePath(target);
     const driver = targetDriver(context, flags.targetFormat, path);
-    const access = accessOf(context, flags, operands);
+    const access = accessOf(context, flags, [...sources, ...backingOf(path, flags)]);
     const disks: DiskImage[] = [];
     try {
       for (const name of sources) {
@@ -106,10 +106,14 @@ export const verb: Verb = defineVerb<ConvertFlags>({
     } finally {
       for (const disk of disks) await disk.close();
     }
-    if (flags.seal) await sealDisk(context, path, flags);
     return 0;
   },
 });
+
+/** Where the file of -B is; the target's own folder lets no header read from it. */
+function backingOf(target: string, flags: ConvertFlags): string[] {
+  return flags.backing === undefined ? [] : [resolve(dirname(target), flags.backing)];
+}
 
 async function targetOf(
   path: string,
@@ -130,8 +134,6 @@ async function targetOf(
       'Having a backing file for the target makes no sense when concatenating multiple input images',
     );
   }
-  if (flags.seal && driver.name !== 'vvd')
-    throw usage('--seal is for vvd images', 'convert to vvd, or leave it out');
   return {
     path,
     format: driver.name,
@@ -151,6 +153,7 @@ async function runConvert(
   plan: ConvertPlan,
 ): Promise<ConvertResult> {
   const source: BlockDevice = disks.length === 1 ? (disks[0] as DiskImage) : new JoinedDevice(disks);
+  for (const disk of disks) refuseSameFile(disk, target.path);
   const display = await progressDisplay(context, flags);
   try {
     return await convertDisk(source, target, {
@@ -163,6 +166,7 @@ async function runConvert(
       parallel: plan.parallel,
       unordered: flags.oob ?? false,
       durable: plan.durable,
+      seal: flags.seal ?? false,
       ...(plan.rateLimit === undefined ? {} : { rateLimit: plan.rateLimit }),
       ...(flags.salvage ? { onUnreadable: (...where) => warnUnreadable(context, ...where) } : {}),
     });

@@ -76,7 +76,7 @@ export const verb: Verb = defineVerb<Options>({
     const driver = targetDriver(context, options.format, path);
     const parsed = parseFormatOptions(texts, driver);
     const given = givenBacking(path, options, parsed, driver);
-    const access = accessOf(context, options, [path, ...(given ? [resolve(dirname(path), given.path)] : [])]);
+    const access = accessOf(context, options, given ? [resolve(dirname(path), given.path)] : []);
     const known = await checkBacking(context, path, given, options, access);
     const size = sizeOf(path, sizeText, parsed) ?? known?.size;
     if (size === undefined) throw new VimgError('USAGE', `${path}: Image creation needs a size parameter`);
