@@ -7,9 +7,10 @@
 import { VimgError } from '../../src/base/errors.ts';
 import { LIMITS } from '../../src/base/limits.ts';
 import type { BlockDevice } from '../../src/device/block-device.ts';
-import { checkPlace, decodeOffset, type Qcow2Header } from './header.ts';
+import type { Qcow2Header } from './header.ts';
 import { decodeName } from './header-extensions.ts';
 import { bitmapEntryLayout } from './layout.ts';
+import { checkPlace, decodeOffset } from './metadata-region.ts';
 
 const BITMAPS_MAX = 65535;
 const NAME_BYTES_MAX = 1023;
@@ -58,7 +59,7 @@ export function locateBitmapDirectory(
   }
   if (length < count * bitmapEntryLayout.size) throw invalid(`${count} bitmaps do not fit ${length} bytes`);
   const offset = decodeOffset(extension.directoryOffset, 'the bitmap directory', 16);
-  checkPlace({ what: 'the bitmap directory', offset, length }, header, fileSize);
+  checkPlace({ what: 'the bitmap directory', offset, length }, header.clusterSize, fileSize);
   return { offset, length, count };
 }
 

@@ -15,6 +15,7 @@ import {
   HIGH_COPIED,
   HIGH_RESERVED,
   hostOffset,
+  isMisaligned,
   LOW_RESERVED,
   LOW_ZERO,
 } from './l2-table.ts';
@@ -142,17 +143,19 @@ function walkTable(walk: L2Walk, table: DataView, index: number): void {
         );
       }
     } else {
-      countData(walk, offset, (high & HIGH_COPIED) !== 0, weight, activeWeight > 0);
+      countData(walk, high, low, weight, activeWeight > 0);
     }
   }
 }
 
 /** Counts the host cluster of a data entry, and notes how the entry's copied bit says that it is shared. */
-function countData(walk: L2Walk, offset: number, copied: boolean, weight: number, active: boolean): void {
+function countData(walk: L2Walk, high: number, low: number, weight: number, active: boolean): void {
   const { clusterSize } = walk.header;
+  const offset = hostOffset(high, low);
+  const copied = (high & HIGH_COPIED) !== 0;
   const cluster = Math.floor(offset / clusterSize);
   const mark = !active ? MARK_NONE : copied ? MARK_COPIED : MARK_NOT_COPIED;
-  if (offset % clusterSize === 0 && offset < walk.file.size) {
+  if (offset < walk.file.size && !isMisaligned(low, clusterSize)) {
     walk.counts.add(cluster, weight, mark);
     return;
   }
@@ -205,7 +208,7 @@ function judgeStandard(
   const offset = hostOffset(high, low);
   const reserved = (high & HIGH_RESERVED) !== 0 || (low & LOW_RESERVED) !== 0;
   const badZero = (low & LOW_ZERO) !== 0 && (header.version < 3 || header.extendedL2);
-  const misaligned = offset % header.clusterSize !== 0;
+  const misaligned = isMisaligned(low, header.clusterSize);
   const badBitmap = offset !== 0 && (zeroBits & allocatedBits) !== 0;
   const external = header.dataFile !== undefined;
   const noPlace =

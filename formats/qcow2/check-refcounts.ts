@@ -136,13 +136,14 @@ function compareBlock(
   end: number,
 ): number {
   const { clusterSize, refcountBits } = reader.header;
+  const first = Math.floor(start / reader.perBlock) * reader.perBlock;
   let highest = -1;
   for (let cluster = start; cluster < end; ) {
     if (block === undefined && counts.emptyPage(cluster)) {
       cluster = Math.min(counts.pageEnd(cluster), end);
       continue;
     }
-    const stored = block === undefined ? 0 : readRefcount(block, cluster % reader.perBlock, refcountBits);
+    const stored = block === undefined ? 0 : readRefcount(block, cluster - first, refcountBits);
     const counted = counts.get(cluster);
     if (cluster < fileClusters || counted !== 0) {
       const wrongMarks = counts.wrongMarks(cluster, stored);

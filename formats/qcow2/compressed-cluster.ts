@@ -11,7 +11,7 @@
 import { constants, deflateRaw, inflateRaw, inflateRawSync, type ZlibOptions } from 'node:zlib';
 import { VimgError } from '../../src/base/errors.ts';
 import { LIMITS } from '../../src/base/limits.ts';
-import type { CompressionType } from './header.ts';
+import type { CompressionType } from './header-fields.ts';
 import { loadZstd } from './zstd-codec.ts';
 import { measureZstdFrame } from './zstd-frame.ts';
 
@@ -93,7 +93,7 @@ async function unzstdFrame(
   }
   let content: Uint8Array;
   try {
-    content = await codec.decompress(bytes, frame.contentMax);
+    content = await codec.decompress(bytes, Math.min(frame.contentMax, wanted));
   } catch (cause) {
     throw new VimgError('CORRUPT', 'zstd: the frame does not decompress', { op: 'decompress', cause });
   }

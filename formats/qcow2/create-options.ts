@@ -2,12 +2,8 @@
 import { VimgError } from '../../src/base/errors.ts';
 import { formatSize, isPowerOfTwo } from '../../src/base/size.ts';
 import type { OptionSpec, OptionValues } from '../../src/image/format-driver.ts';
-import {
-  CLUSTER_BITS_MAX,
-  CLUSTER_BITS_MIN,
-  CLUSTER_BITS_MIN_EXTENDED_L2,
-  type CompressionType,
-} from './header.ts';
+import { CLUSTER_BITS_MAX, CLUSTER_BITS_MIN, CLUSTER_BITS_MIN_EXTENDED_L2 } from './header.ts';
+import type { CompressionType } from './header-fields.ts';
 
 export const QCOW2_CREATE_OPTIONS: readonly OptionSpec[] = [
   { name: 'cluster_size', type: 'size', help: 'allocation unit, 512 to 2M', default: '64K' },

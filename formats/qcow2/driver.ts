@@ -14,21 +14,13 @@ import type { Layer } from '../../src/image/layer.ts';
 import { locateBitmapDirectory } from './bitmap-directory.ts';
 import { checkQcow2 } from './check.ts';
 import { QCOW2_CREATE_OPTIONS } from './create-options.ts';
-import {
-  checkApart,
-  checkPlace,
-  headerRegions,
-  l2EntriesPerTable,
-  type MetadataRegion,
-  type Qcow2Header,
-  readHeader,
-  withPath,
-} from './header.ts';
+import { headerRegions, l2EntriesPerTable, type Qcow2Header, readHeader, withPath } from './header.ts';
 import { inspectQcow2 } from './inspect.ts';
 import { L1Table } from './l2-cache.ts';
 import { Qcow2Layer } from './layer.ts';
 import { QCOW2_MAGIC } from './layout.ts';
 import { measureQcow2 } from './measure.ts';
+import { checkApart, checkPlace, type MetadataRegion } from './metadata-region.ts';
 import { checkSnapshotL1, findSnapshot, type Qcow2Snapshot, readSnapshotTable } from './snapshot-table.ts';
 import { startQcow2Writer } from './writer.ts';
 
@@ -82,7 +74,7 @@ function chooseContent(
   if (snapshot.l1Size > 0) {
     const what = `the L1 table of snapshot '${snapshot.name}'`;
     const region = { what, offset: snapshot.l1TableOffset, length: snapshot.l1Size * 8 };
-    checkPlace(region, header, file.size);
+    checkPlace(region, header.clusterSize, file.size);
     regions.push(region);
     checkApart(regions);
   }

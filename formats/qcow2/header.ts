@@ -1,5 +1,5 @@
 /**
- * The qcow2 header: read, judged before anything is believed, and written (QEMU docs/interop/qcow2, "Header").
+ * The qcow2 header: read, and judged before anything is believed (QEMU docs/interop/qcow2, "Header").
  *
  * Invariants of a header that {@link readHeader} returns: every table lies cluster-aligned inside the file, behind
  * the header cluster, apart from the other tables, and is small enough to be read whole; the L1 table covers the
@@ -16,10 +16,18 @@ import {
   readExtensions,
 } from './header-extensions.ts';
 import {
+  type CompressionType,
+  decodeCompressionType,
+  decodeEncryption,
+  decodeVirtualSize,
+  invalid,
+  tooLarge,
+  unsupported,
+} from './header-fields.ts';
+import {
   AUTOCLEAR_BITMAPS,
   AUTOCLEAR_RAW_DATA,
   COMPATIBLE_LAZY_REFCOUNTS,
-  COMPRESSION_TYPE_OFFSET,
   EXTENSION_END,
   extensionHeadLayout,
   HEADER_LENGTH_V2,
@@ -28,7 +36,6 @@ import {
   type HeaderFeatures,
   headerBaseLayout,
   headerFeaturesLayout,
-  INCOMPATIBLE_COMPRESSION,
   INCOMPATIBLE_CORRUPT,
   INCOMPATIBLE_DATA_FILE,
   INCOMPATIBLE_DIRTY,
@@ -36,6 +43,7 @@ import {
   INCOMPATIBLE_KNOWN,
   QCOW2_MAGIC,
 } from './layout.ts';
+import { checkApart, checkPlace, decodeOffset, type MetadataRegion } from './metadata-region.ts';
 
 /** Limits that QEMU has too (spec, notes on `cluster_bits`, `size` and "Host cluster management"). */
 export const CLUSTER_BITS_MIN = 9;
@@ -47,8 +55,6 @@ export const BACKING_NAME_BYTES_MAX = 1023;
 
 /** What is read in one go: enough for the header and the extensions of any ordinary image. */
 const FIRST_READ = 4096;
-
-export type CompressionType = 'zlib' | 'zstd';
 
 /** A header that was judged. Offsets and sizes are bytes. */
 export interface Qcow2Header {
@@ -271,49 +277,6 @@ function readBacking(
   return { path: decodeName(name, 'the name of the backing file'), format: extensions.backingFormat };
 }
 
-function decodeCompressionType(features: HeaderFeatures, area: Uint8Array): CompressionType {
-  const flagged = (features.incompatibleFeatures & INCOMPATIBLE_COMPRESSION) !== 0n;
-  const present = features.headerLength > COMPRESSION_TYPE_OFFSET;
-  const type = present ? (area[COMPRESSION_TYPE_OFFSET] ?? 0) : 0;
-  if (flagged !== (type !== 0)) {
-    throw invalid(
-      `compression type ${type} does not go with the compression type bit`,
-      COMPRESSION_TYPE_OFFSET,
-    );
-  }
-  if (type === 0) return 'zlib';
-  if (type === 1) return 'zstd';
-  throw unsupported(`compression type ${type} is not known; 0 (zlib) and 1 (zstd) are`);
-}
-
-function decodeEncryption(method: number): 'aes' | 'luks' | undefined {
-  if (method === 0) return undefined;
-  if (method === 1) return 'aes';
-  if (method === 2) return 'luks';
-  throw unsupported(`the image is encrypted with the unknown method ${method}`);
-}
-
-function decodeVirtualSize(size: bigint): number {
-  if (size <= BigInt(LIMITS.virtualSize)) return Number(size);
-  throw new VimgError('LIMIT', `the image says that its disk has ${size} bytes, more than vimg handles`, {
-    op: 'read qcow2 header',
-    offset: 24,
-  });
-}
-
-/** @throws VimgError `INVALID_FORMAT` for an offset that no file can have */
-export function decodeOffset(value: bigint, what: string, fieldOffset: number): number {
-  if (value <= BigInt(LIMITS.offset)) return Number(value);
-  throw invalid(`${what} would be at 0x${value.toString(16)}, past the end of any file`, fieldOffset);
-}
-
-/** A part of the file that holds metadata, for overlap checks. */
-export interface MetadataRegion {
-  readonly what: string;
-  readonly offset: number;
-  readonly length: number;
-}
-
 /** The structures whose places the header fixes, apart from the snapshot table, whose length it does not say. */
 export function headerRegions(header: Qcow2Header): MetadataRegion[] {
   const { clusterSize } = header;
@@ -344,40 +307,8 @@ function checkTables(header: Qcow2Header, fileSize: number): void {
   if (header.snapshotCount > 0) {
     regions.push({ what: 'the snapshot table', offset: header.snapshotsOffset, length: 1 });
   }
-  for (const region of regions.slice(1)) checkPlace(region, header, fileSize);
+  for (const region of regions.slice(1)) checkPlace(region, clusterSize, fileSize);
   checkApart(regions);
-}
-
-/**
- * Judges the place of a table: behind the header, cluster-aligned, inside the file (which may end inside the
- * table's last cluster).
- *
- * @throws VimgError `INVALID_FORMAT`
- */
-export function checkPlace(
-  region: MetadataRegion,
-  header: Pick<Qcow2Header, 'clusterSize'>,
-  fileSize: number,
-): void {
-  const { what, offset, length } = region;
-  const { clusterSize } = header;
-  if (offset === 0) throw invalid(`${what} would be at offset 0, where the header is`, 0);
-  if (offset % clusterSize !== 0) throw invalid(`${what} is at ${offset}, not on a cluster boundary`, offset);
-  if (offset >= fileSize || offset + length > Math.ceil(fileSize / clusterSize) * clusterSize) {
-    throw invalid(`${what}, ${length} bytes at ${offset}, passes the end of the file`, offset);
-  }
-}
-
-/** @throws VimgError `INVALID_FORMAT` when two regions overlap */
-export function checkApart(regions: readonly MetadataRegion[]): void {
-  const sorted = [...regions].sort((a, b) => a.offset - b.offset);
-  for (let i = 1; i < sorted.length; i++) {
-    const before = sorted[i - 1] as MetadataRegion;
-    const region = sorted[i] as MetadataRegion;
-    if (before.offset + before.length > region.offset) {
-      throw invalid(`${region.what} overlaps ${before.what}`, region.offset);
-    }
-  }
 }
 
 /** The same error, saying which file it is about. */
@@ -389,23 +320,5 @@ export function withPath(error: unknown, path: string): unknown {
     ...(error.offset === undefined ? {} : { offset: error.offset }),
     ...(error.hint === undefined ? {} : { hint: error.hint }),
     ...(error.cause === undefined ? {} : { cause: error.cause }),
-  });
-}
-
-function invalid(message: string, offset: number): VimgError {
-  return new VimgError('INVALID_FORMAT', message, { op: 'read qcow2 header', offset });
-}
-
-function tooLarge(what: string, offset: number): VimgError {
-  return new VimgError('LIMIT', `${what}: more than vimg (and QEMU) take`, {
-    op: 'read qcow2 header',
-    offset,
-  });
-}
-
-function unsupported(message: string): VimgError {
-  return new VimgError('UNSUPPORTED', message, {
-    op: 'read qcow2 header',
-    hint: 'qemu-img may be able to read it',
   });
 }

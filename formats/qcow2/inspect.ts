@@ -43,7 +43,7 @@ function* inspectHeader(head: Uint8Array, state: string): Generator<InspectedStr
     return;
   }
   const base = headerBaseLayout.decode(head);
-  yield { name: 'header', offset: 0, length: HEADER_LENGTH_V2, state, fields: { ...base } };
+  yield { name: 'header', offset: 0, length: HEADER_LENGTH_V2, state, fields: shown(base) };
   let start = HEADER_LENGTH_V2;
   if (base.version >= 3) {
     if (head.length < HEADER_LENGTH_V3) return;
@@ -53,7 +53,7 @@ function* inspectHeader(head: Uint8Array, state: string): Generator<InspectedStr
       offset: HEADER_LENGTH_V2,
       length: headerFeaturesLayout.size,
       state: 'ok',
-      fields: { ...features },
+      fields: shown(features),
     };
     start = features.headerLength;
   }
@@ -171,6 +171,16 @@ async function* inspectBitmaps(file: BlockDevice, header: Qcow2Header): AsyncGen
   } catch (error) {
     yield { name: 'bitmap directory', offset: 0, length: 0, state: describe(error), fields: {} };
   }
+}
+
+/** Fields as JSON can have them: 64-bit words that are no exact number become hexadecimal text. */
+function shown(fields: object): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(fields).map(([name, value]) => {
+      if (typeof value !== 'bigint') return [name, value];
+      return [name, value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : `0x${value.toString(16)}`];
+    }),
+  );
 }
 
 /** What is wrong, for the line of a structure. A bug is not one of these and passes on. */

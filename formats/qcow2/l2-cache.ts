@@ -5,12 +5,13 @@
  * same time; cached tables take at most `LIMITS.metadataCache` bytes, the least recently used go first. A table
  * that is cached is given in the same tick.
  */
-import { VimgError } from '../../src/base/errors.ts';
+import { invariant, VimgError } from '../../src/base/errors.ts';
 import { LIMITS } from '../../src/base/limits.ts';
 import { isPromise, type MaybePromise } from '../../src/base/maybe-promise.ts';
 import type { BlockDevice } from '../../src/device/block-device.ts';
-import { L1_TABLE_BYTES_MAX, type MetadataRegion } from './header.ts';
+import { L1_TABLE_BYTES_MAX } from './header.ts';
 import { hostOffset, L1_HIGH_RESERVED, L1_LOW_RESERVED } from './l2-table.ts';
+import { type MetadataRegion, overlapping } from './metadata-region.ts';
 
 /** An L1 table in memory. */
 export class L1Table {
@@ -71,6 +72,7 @@ export class L1Table {
 
   /** Where the L2 table is; 0 when there is none. @throws VimgError `CORRUPT` for an entry that cannot be right */
   l2Offset(index: number): number {
+    invariant(index < this.entries, 'the L1 table covers the question; one opened for info only covers none');
     const high = this.#view.getUint32(index * 8);
     const low = this.#view.getUint32(index * 8 + 4);
     const offset = hostOffset(high, low);
@@ -94,18 +96,6 @@ export class L1Table {
       path: this.#file.name,
     });
   }
-}
-
-/** The region that a range overlaps, if any. The list is short. */
-export function overlapping(
-  regions: readonly MetadataRegion[],
-  offset: number,
-  length: number,
-): MetadataRegion | undefined {
-  for (const region of regions) {
-    if (offset < region.offset + region.length && region.offset < offset + length) return region;
-  }
-  return undefined;
 }
 
 /** The L2 tables of one L1 table. */

@@ -65,6 +65,11 @@ export function hostOffset(high: number, low: number): number {
   return (high & HIGH_OFFSET) * TWO_POW_32 + ((low & LOW_OFFSET) >>> 0);
 }
 
+/** Whether the offset in an entry lies off the cluster boundary. Clusters have at most 2 MiB: the low half decides. */
+export function isMisaligned(low: number, clusterSize: number): boolean {
+  return (low & LOW_OFFSET & (clusterSize - 1)) !== 0;
+}
+
 /** Judges a standard (not extended) entry. `guestOffset` is that of the cluster. */
 export function standardKind(high: number, low: number, rules: EntryRules): ClusterKind {
   if ((high & HIGH_COMPRESSED) !== 0) return rules.externalData ? CLUSTER_BAD : CLUSTER_COMPRESSED;
@@ -76,7 +81,7 @@ export function standardKind(high: number, low: number, rules: EntryRules): Clus
   if (offset === 0 && (high & HIGH_COPIED) !== 0 && !rules.externalData && !zero) return CLUSTER_BAD;
   const allocated = offset !== 0 || ((high & HIGH_COPIED) !== 0 && rules.externalData);
   if (!allocated) return zero ? CLUSTER_ZERO : CLUSTER_UNALLOCATED;
-  if (offset % rules.clusterSize !== 0) return CLUSTER_BAD;
+  if (isMisaligned(low, rules.clusterSize)) return CLUSTER_BAD;
   return zero ? CLUSTER_ZERO_ALLOCATED : CLUSTER_DATA;
 }
 
@@ -95,7 +100,7 @@ export function subclusterKind(
   if ((high & HIGH_RESERVED) !== 0 || (low & (LOW_RESERVED | LOW_ZERO)) !== 0) return CLUSTER_BAD;
   if ((zeroBits & allocatedBits) !== 0) return CLUSTER_BAD;
   const offset = hostOffset(high, low);
-  if (offset % rules.clusterSize !== 0) return CLUSTER_BAD;
+  if (isMisaligned(low, rules.clusterSize)) return CLUSTER_BAD;
   const placed = offset !== 0 || ((high & HIGH_COPIED) !== 0 && rules.externalData);
   if (!placed && allocatedBits !== 0) return CLUSTER_BAD;
   if (((zeroBits >>> subcluster) & 1) !== 0) return placed ? CLUSTER_ZERO_ALLOCATED : CLUSTER_ZERO;
@@ -121,7 +126,7 @@ export function describeBadEntry(
     if (rules.version < 3) return 'the zero bit is set in an image of version 2';
     if (rules.extendedL2) return 'the zero bit is set in an extended entry';
   }
-  if (offset % rules.clusterSize !== 0) return `its offset ${offset} is not on a cluster boundary`;
+  if (isMisaligned(low, rules.clusterSize)) return `its offset ${offset} is not on a cluster boundary`;
   if ((zeroBits & allocatedBits) !== 0) return 'a subcluster is both allocated and zero';
   return 'it is allocated at offset 0, where the header is';
 }

@@ -8,7 +8,10 @@
 
 /** Clusters of one window: 128 MiB of counters at most, 4 TiB of file with clusters of 64 KiB. */
 export const WINDOW_CLUSTERS: number = 2 ** 26;
-const PAGE_CLUSTERS = 65536;
+/** Clusters of a page, as a shift: a window has fewer than 2^31 clusters, so whole numbers of 32 bits do. */
+const PAGE_BITS = 16;
+const PAGE_CLUSTERS: number = 2 ** PAGE_BITS;
+const PAGE_MASK: number = PAGE_CLUSTERS - 1;
 const SATURATED = 255;
 
 /** How an entry of an active table marks the cluster it points to. */
@@ -41,12 +44,12 @@ export class ReferenceCounts {
   add(cluster: number, weight: number, mark: CopiedMark): void {
     if (cluster < this.start || cluster >= this.end) return;
     const at = cluster - this.start;
-    const pageIndex = Math.floor(at / PAGE_CLUSTERS);
+    const pageIndex = at >>> PAGE_BITS;
     const page = (this.#pages[pageIndex] ??= {
       counts: new Uint8Array(PAGE_CLUSTERS),
       marks: new Uint8Array(PAGE_CLUSTERS),
     });
-    const slot = at % PAGE_CLUSTERS;
+    const slot = at & PAGE_MASK;
     const count = page.counts[slot] as number;
     if (count + weight < SATURATED) page.counts[slot] = count + weight;
     else {
@@ -62,25 +65,25 @@ export class ReferenceCounts {
   /** References counted. */
   get(cluster: number): number {
     const at = cluster - this.start;
-    const count = this.#pages[Math.floor(at / PAGE_CLUSTERS)]?.counts[at % PAGE_CLUSTERS] ?? 0;
+    const count = this.#pages[at >>> PAGE_BITS]?.counts[at & PAGE_MASK] ?? 0;
     return count === SATURATED ? (this.#large.get(cluster) as number) : count;
   }
 
   /** Entries of active tables that point to the cluster although its refcount makes their copied bit wrong. */
   wrongMarks(cluster: number, refcount: number): number {
     const at = cluster - this.start;
-    const marks = this.#pages[Math.floor(at / PAGE_CLUSTERS)]?.marks[at % PAGE_CLUSTERS] ?? 0;
+    const marks = this.#pages[at >>> PAGE_BITS]?.marks[at & PAGE_MASK] ?? 0;
     return refcount === 1 ? marks >>> 4 : marks & 15;
   }
 
   /** Whether nothing was counted in the page of this cluster; `pageEnd` tells where the next one starts. */
   emptyPage(cluster: number): boolean {
-    return this.#pages[Math.floor((cluster - this.start) / PAGE_CLUSTERS)] === undefined;
+    return this.#pages[(cluster - this.start) >>> PAGE_BITS] === undefined;
   }
 
   /** First cluster behind the page of this one. */
   pageEnd(cluster: number): number {
-    const next = this.start + (Math.floor((cluster - this.start) / PAGE_CLUSTERS) + 1) * PAGE_CLUSTERS;
+    const next = this.start + (((cluster - this.start) >>> PAGE_BITS) + 1) * PAGE_CLUSTERS;
     return Math.min(next, this.end);
   }
 }

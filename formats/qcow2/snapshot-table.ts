@@ -7,8 +7,9 @@ import { VimgError } from '../../src/base/errors.ts';
 import { LIMITS } from '../../src/base/limits.ts';
 import type { BlockDevice } from '../../src/device/block-device.ts';
 import type { SnapshotInfo } from '../../src/image/layer.ts';
-import { decodeOffset, L1_TABLE_BYTES_MAX, type MetadataRegion, type Qcow2Header } from './header.ts';
+import { L1_TABLE_BYTES_MAX, type Qcow2Header } from './header.ts';
 import { snapshotEntryLayout, snapshotExtraLayout } from './layout.ts';
+import { decodeOffset, type MetadataRegion } from './metadata-region.ts';
 
 /** Extra data that an entry may carry; QEMU has the same limit. */
 const EXTRA_BYTES_MAX = 1024;

@@ -16,11 +16,11 @@ import type { CreateLayerOptions, ImageWriter } from '../../src/image/format-dri
 import { ClusterAllocator } from './cluster-allocator.ts';
 import { compressCluster } from './compressed-cluster.ts';
 import { parseCreateOptions, type Qcow2CreateOptions } from './create-options.ts';
-import { L1_TABLE_BYTES_MAX, l2EntriesPerTable, REFCOUNT_TABLE_BYTES_MAX } from './header.ts';
+import { L1_TABLE_BYTES_MAX, l2EntriesPerTable } from './header.ts';
 import { encodeFirstCluster } from './header-writer.ts';
 import { compressedOffsetEnd, encodeCompressed, HIGH_COPIED, hostOffset, LOW_ZERO } from './l2-table.ts';
 import { L2Writer } from './l2-writer.ts';
-import { refcountClusters, refcountsPerBlock, writeRefcount } from './refcount.ts';
+import { writeRefcounts } from './refcount-writer.ts';
 import { WriteCombiner } from './write-combiner.ts';
 
 const ALL_SUBCLUSTERS = 0xffff_ffff;
@@ -282,17 +282,7 @@ class Qcow2Writer implements ImageWriter {
       padded.set(l1);
       await this.#output.write(l1TableOffset, padded);
     }
-    const refcounts = refcountClusters(this.#allocator.clusters, clusterSize, refcountBits);
-    if (refcounts.table * clusterSize > REFCOUNT_TABLE_BYTES_MAX) {
-      throw new VimgError('LIMIT', 'the image needs a larger refcount table than QEMU takes', {
-        op: 'write',
-        path: this.#file.name,
-        hint: 'use a larger cluster_size or smaller refcount_bits',
-      });
-    }
-    const refcountTableOffset = this.#allocator.allocate(refcounts.table);
-    const blocksOffset = this.#allocator.allocate(refcounts.blocks);
-    await this.#writeRefcounts(refcountTableOffset, refcounts.table, blocksOffset, refcounts.blocks);
+    const refcountTable = await writeRefcounts(this.#allocator, this.#output, clusterSize, refcountBits);
     await this.#output.drain();
     await this.#file.pwrite(
       encodeFirstCluster({
@@ -301,39 +291,11 @@ class Qcow2Writer implements ImageWriter {
         backing: this.#backing,
         l1Size: this.#l1Size,
         l1TableOffset,
-        refcountTableOffset,
-        refcountTableClusters: refcounts.table,
+        refcountTableOffset: refcountTable.offset,
+        refcountTableClusters: refcountTable.clusters,
       }),
       0,
     );
-  }
-
-  async #writeRefcounts(
-    tableOffset: number,
-    tableClusters: number,
-    offset: number,
-    blocks: number,
-  ): Promise<void> {
-    const { clusterSize, refcountBits } = this.#options;
-    const table = new DataView(new ArrayBuffer(tableClusters * clusterSize));
-    const perBlock = refcountsPerBlock(clusterSize, refcountBits);
-    const plain = new DataView(new ArrayBuffer(clusterSize));
-    for (let i = 0; i < perBlock; i++) writeRefcount(plain, i, refcountBits, 1);
-    for (let block = 0; block < blocks; block++) {
-      const place = offset + block * clusterSize;
-      table.setUint32(block * 8, Math.floor(place / 0x1_0000_0000));
-      table.setUint32(block * 8 + 4, place >>> 0);
-      const first = block * perBlock;
-      let bytes = plain;
-      if (!this.#allocator.plain(first, perBlock)) {
-        bytes = new DataView(new ArrayBuffer(clusterSize));
-        for (let i = 0; i < perBlock; i++) {
-          writeRefcount(bytes, i, refcountBits, this.#allocator.references(first + i));
-        }
-      }
-      await this.#output.write(place, new Uint8Array(bytes.buffer));
-    }
-    await this.#output.write(tableOffset, new Uint8Array(table.buffer));
   }
 
   #checkRange(offset: number, length: number): void {
