@@ -5,15 +5,13 @@
  * zlib means a raw deflate stream (no header, no checksum) with a window of 2^12 bytes; zstd means frames. The
  * descriptor counts sectors, so what is stored ends with bytes that do not belong to the cluster.
  *
- * Invariant: what comes out has exactly the cluster's size, and no input makes it allocate more than
- * {@link OUTPUT_MAX} on the way.
+ * Invariant: what comes out has exactly the cluster's size, and no input makes it allocate without bound on the way.
  */
 import { constants, deflateRaw, inflateRaw, inflateRawSync, type ZlibOptions } from 'node:zlib';
 import { VimgError } from '../../src/base/errors.ts';
-import { LIMITS } from '../../src/base/limits.ts';
+import { unzstd } from '../../src/binary/zstd.ts';
+import { loadZstd } from '../../src/binary/zstd-codec.ts';
 import type { CompressionType } from './header-fields.ts';
-import { loadZstd } from './zstd-codec.ts';
-import { measureZstdFrame } from './zstd-frame.ts';
 
 const WINDOW_BITS = 12;
 /** zlib's default level and the largest match memory: with these, stock zlib gives QEMU's very bytes; Node's zlib differs by a little. */
@@ -21,8 +19,6 @@ const LEVEL = 6;
 const MEMORY_LEVEL = 9;
 /** Clusters up to this size are inflated in place: the way through the thread pool costs more than the work. */
 const SYNC_BYTES_MAX = 4096;
-/** What a zstd decoder may be made to produce before its output is measured against the cluster. */
-const OUTPUT_MAX: number = LIMITS.structure;
 
 /**
  * Decompresses one cluster.
@@ -62,51 +58,6 @@ async function inflate(stored: Uint8Array, clusterSize: number): Promise<Uint8Ar
       cause,
     });
   }
-}
-
-async function unzstd(stored: Uint8Array, clusterSize: number): Promise<Uint8Array> {
-  const codec = await loadZstd();
-  const parts: Uint8Array[] = [];
-  let length = 0;
-  for (let at = 0; length < clusterSize; ) {
-    const frame = measureZstdFrame(stored, at);
-    const content = frame.skippable
-      ? new Uint8Array(0)
-      : await unzstdFrame(codec, stored.subarray(at, at + frame.length), frame, clusterSize - length);
-    parts.push(content);
-    length += content.length;
-    at += frame.length;
-  }
-  return parts.length === 1 ? (parts[0] as Uint8Array) : Buffer.concat(parts);
-}
-
-async function unzstdFrame(
-  codec: Awaited<ReturnType<typeof loadZstd>>,
-  bytes: Uint8Array,
-  frame: { readonly contentSize: number | undefined; readonly contentMax: number },
-  wanted: number,
-): Promise<Uint8Array> {
-  if ((frame.contentSize ?? 0) > wanted || frame.contentMax > OUTPUT_MAX) {
-    throw new VimgError('CORRUPT', `zstd: a frame holds more than the ${wanted} bytes of its cluster`, {
-      op: 'decompress',
-    });
-  }
-  let content: Uint8Array;
-  try {
-    content = await codec.decompress(bytes, Math.min(frame.contentMax, wanted));
-  } catch (cause) {
-    throw new VimgError('CORRUPT', 'zstd: the frame does not decompress', { op: 'decompress', cause });
-  }
-  if (content.length > wanted) {
-    throw new VimgError(
-      'CORRUPT',
-      `zstd: a frame holds ${content.length} bytes, ${wanted} belong to its cluster`,
-      {
-        op: 'decompress',
-      },
-    );
-  }
-  return content;
 }
 
 /**

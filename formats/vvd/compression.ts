@@ -3,7 +3,8 @@ import { promisify } from 'node:util';
 import { deflateRaw, inflateRaw, type ZlibOptions } from 'node:zlib';
 import { VimgError } from '../../src/base/errors.ts';
 import { crc32c } from '../../src/binary/crc32c.ts';
-import { loadZstd } from '../../src/binary/zstd.ts';
+import { unzstd } from '../../src/binary/zstd.ts';
+import { loadZstd } from '../../src/binary/zstd-codec.ts';
 import { COMPRESSION_DEFLATE, COMPRESSION_ZSTD } from './layout.ts';
 
 /** Promises of zlib's callbacks; made per call, so that zlib is loaded only when something is compressed. */
@@ -14,8 +15,6 @@ function deflate(block: Uint8Array): Promise<Uint8Array> {
 function inflate(stored: Uint8Array, maxOutputLength: number): Promise<Uint8Array> {
   return promisify<Uint8Array, ZlibOptions, Uint8Array>(inflateRaw)(stored, { maxOutputLength });
 }
-
-const ZSTD_LEVEL = 3;
 
 /**
  * The block compressed, or undefined when that saves less than one page.
@@ -29,7 +28,7 @@ export async function compressBlock(block: Uint8Array, compression: number): Pro
       stored = await deflate(block);
       break;
     case COMPRESSION_ZSTD:
-      stored = await (await loadZstd()).compress(block, ZSTD_LEVEL);
+      stored = await (await loadZstd()).compress(block);
       break;
     default:
       throw new VimgError('UNSUPPORTED', 'The image was created without compression', {
@@ -52,7 +51,7 @@ export async function decompressBlock(
   }
   let block: Uint8Array;
   try {
-    if (compression === COMPRESSION_ZSTD) block = await (await loadZstd()).decompress(stored, length);
+    if (compression === COMPRESSION_ZSTD) block = await unzstd(stored, length);
     else block = await inflate(stored, length);
   } catch (cause) {
     if (cause instanceof VimgError && cause.code === 'UNSUPPORTED') throw cause;

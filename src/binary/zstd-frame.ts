@@ -1,11 +1,11 @@
 /**
  * Finds where a zstd frame ends and how much it can hold, without decompressing it (RFC 8878, section 3.1).
  *
- * A compressed cluster is stored in whole sectors, so a frame is followed by padding or by the start of another
- * cluster. A one-shot decoder takes that for a second frame and fails, or worse. And a few bytes may expand to
+ * A compressed cluster of qcow2 is stored in whole sectors, so a frame is followed by padding or by the start of
+ * another cluster. A one-shot decoder takes that for a second frame and fails, or worse. And a few bytes may expand to
  * gigabytes: the sum over the block headers bounds what a decoder can be made to produce.
  */
-import { VimgError } from '../../src/base/errors.ts';
+import { VimgError } from '../base/errors.ts';
 
 const FRAME_MAGIC = 0xfd2fb528;
 /** Skippable frames: the last four bits are free (RFC 8878, section 3.1.2). */

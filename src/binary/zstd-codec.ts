@@ -1,10 +1,10 @@
 /**
  * The zstd codec: that of Node where it has one (22.15 and newer), else the optional package @toondepauw/node-zstd.
- * Loaded when the first zstd cluster is met.
+ * Loaded when first used.
  */
 import { createRequire } from 'node:module';
 import * as zlib from 'node:zlib';
-import { VimgError } from '../../src/base/errors.ts';
+import { VimgError } from '../base/errors.ts';
 
 /** The level that QEMU uses: zstd's own default. */
 const LEVEL = 3;

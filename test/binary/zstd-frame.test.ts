@@ -1,9 +1,9 @@
 /** Where a zstd frame ends, held against a real encoder. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { compressCluster, decompressCluster } from '../../../formats/qcow2/compressed-cluster.ts';
-import { loadZstd } from '../../../formats/qcow2/zstd-codec.ts';
-import { measureZstdFrame } from '../../../formats/qcow2/zstd-frame.ts';
+import { compressCluster, decompressCluster } from '../../formats/qcow2/compressed-cluster.ts';
+import { loadZstd } from '../../src/binary/zstd-codec.ts';
+import { measureZstdFrame } from '../../src/binary/zstd-frame.ts';
 
 const MAGIC = [0x28, 0xb5, 0x2f, 0xfd];
 
