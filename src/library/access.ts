@@ -8,6 +8,7 @@ import { VimgError } from '../base/errors.ts';
 import { parseSize } from '../base/size.ts';
 import type { BlockDevice } from '../device/block-device.ts';
 import { DiskImage, type OpenDiskOptions } from '../image/disk-image.ts';
+import { formatDoubt } from '../image/format-doubt.ts';
 import type { FormatDriver, OptionSpec, OptionValues } from '../image/format-driver.ts';
 import type { FormatRegistry } from '../image/registry.ts';
 
@@ -35,31 +36,19 @@ export function accessOf(options: AccessOptions): Access {
 }
 
 /**
- * Opens a disk for work that a wrong guess of its format would spoil.
- *
- * A raw disk has no magic: a damaged image of another format looks raw, and a guest can make its raw disk look like
- * another format. So raw must be named, by `format` or by the file's ending.
+ * Opens a disk for work that a wrong guess of its format would spoil (src/image/format-doubt.ts).
  *
  * @param work what is done to the disk, for the refusal: `convert`
  * @throws VimgError `USAGE` when the format is in doubt, and what `DiskImage.open` throws
  */
 export async function openCertain(path: string, options: OpenDiskOptions, work: string): Promise<DiskImage> {
   const disk = await DiskImage.open(path, options);
-  const doubt = options.format === undefined ? doubtOf(disk, options.formats) : undefined;
+  const doubt = options.format === undefined ? formatDoubt(disk, options.formats) : undefined;
   if (doubt === undefined) return disk;
   await disk.close();
   throw new VimgError('USAGE', `Could not ${work} '${path}': ${doubt}`, {
     hint: "if it is a raw disk, say so: format: 'raw'",
   });
-}
-
-function doubtOf(disk: DiskImage, formats: FormatRegistry): string | undefined {
-  const namedRaw = formats.forEnding(disk.path)?.name === 'raw';
-  if (disk.probed && !namedRaw) return 'its format is not known for sure';
-  if (!disk.probed && disk.path.toLowerCase().endsWith('.raw')) {
-    return `it is named like a raw disk, but its content looks like ${disk.format}`;
-  }
-  return undefined;
 }
 
 /** Runs `work` on a disk, opened here when a path is given; what was opened here is closed again. */

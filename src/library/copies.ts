@@ -17,7 +17,6 @@ import {
   targetDriver,
   withDisk,
 } from './access.ts';
-import { sealImage } from './layers.ts';
 
 /** A disk named by its path, or one that is open already (it stays open). */
 export type DiskSource = string | BlockDevice;
@@ -39,15 +38,14 @@ export interface ConvertImageOptions extends AccessOptions, Omit<ConvertOptions,
   readonly existing?: boolean;
   /** The existing target is known to read as zeroes. */
   readonly zeroed?: boolean;
-  /** Seal the new disk (vvd): read-only for good, with checksums of its data. */
-  readonly seal?: boolean;
 }
 
 /**
  * Copies what a disk holds into a new image of any format. Holes and zeroes are not copied: cost follows the data.
  *
  * The target gets its name when it is complete and durable (`durable: false` does not wait for that); a failure or a
- * cancellation before leaves nothing behind, and an older file of that name as it was. The source is only read.
+ * cancellation before leaves nothing behind, and an older file of that name as it was. The source is only read. With
+ * `seal` the new disk (vvd) is sealed before it gets its name.
  *
  * @param source a path, an open disk, or several that are joined one behind the other
  * @param target path of the new image
@@ -71,7 +69,7 @@ export async function convertImage(
   const driver = targetDriver(target, options.format, access.formats);
   const values = checkOptions(driver, options.options ?? {});
   const sources = Array.isArray(source) ? (source as readonly DiskSource[]) : [source as DiskSource];
-  const result = await withAll(sources, access, options, (disk) =>
+  return withAll(sources, access, options, (disk) =>
     convertDisk(
       disk,
       {
@@ -85,8 +83,6 @@ export async function convertImage(
       { ...options, formats: access.formats, access },
     ),
   );
-  if (options.seal) await sealImage(target, options.signal ? { signal: options.signal } : {});
-  return result;
 }
 
 async function withAll<T>(
