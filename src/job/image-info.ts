@@ -83,6 +83,6 @@ export function snapshotEntry(snapshot: SnapshotInfo): SnapshotEntry {
 }
 
 /** A stored name beside the file that stores it, joined as text: `sub/s.qcow2` and `../a` make `sub/../a`. */
-export function besides(filename: string, stored: string): string {
+function besides(filename: string, stored: string): string {
   return isAbsolute(stored) ? stored : filename.slice(0, filename.lastIndexOf('/') + 1) + stored;
 }

@@ -13,7 +13,7 @@ export interface Run {
 }
 
 /** Whether a range of a buffer holds nothing but zeroes. Data is nearly always told by one of four bytes. */
-export function isZero(buffer: Buffer, start = 0, end: number = buffer.length): boolean {
+function isZero(buffer: Buffer, start = 0, end: number = buffer.length): boolean {
   if (start === end) return true;
   const middle = (start + end) >> 1;
   if (buffer[start] !== 0 || buffer[end - 1] !== 0 || buffer[middle] !== 0 || buffer[start + 8] !== 0) {

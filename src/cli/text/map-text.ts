@@ -21,19 +21,6 @@ export function mapJson(extent: MapExtent): string {
   );
 }
 
-/** Whether `next` continues `extent`, so that both are one entry. */
-export function mergeable(extent: MapExtent, next: MapExtent): boolean {
-  if (extent.zero !== next.zero || extent.data !== next.data || extent.present !== next.present) return false;
-  if (extent.depth !== next.depth || extent.compressed !== next.compressed) return false;
-  if (
-    extent.fileName !== next.fileName ||
-    (extent.fileOffset === undefined) !== (next.fileOffset === undefined)
-  ) {
-    return false;
-  }
-  return extent.fileOffset === undefined || extent.fileOffset + extent.length === next.fileOffset;
-}
-
 function hex(value: number): string {
   return value === 0 ? '0' : `0x${value.toString(16)}`;
 }

@@ -1,12 +1,12 @@
 /** `vimg map`: where each range of a disk is stored, over its whole chain. */
 import { VimgError } from '../../base/errors.ts';
 import { parseSize } from '../../base/size.ts';
-import type { DiskImage, MapExtent } from '../../image/disk-image.ts';
-import { throwIfCancelled } from '../../job/job.ts';
+import type { MapExtent } from '../../image/disk-image.ts';
+import { mapDisk } from '../../job/disk-map.ts';
 import { usage, wantsJson } from '../command-line.ts';
 import { type AccessOptions, accessOf, openDisk } from '../open-disk.ts';
 import type { Terminal } from '../terminal.ts';
-import { MAP_HEADING, mapJson, mapLine, mergeable } from '../text/map-text.ts';
+import { MAP_HEADING, mapJson, mapLine } from '../text/map-text.ts';
 import { shownPath } from '../text/shown-path.ts';
 import {
   ALLOW_OPTION,
@@ -48,8 +48,11 @@ export const verb: Verb = defineVerb<Options>({
       format: options.format,
     });
     try {
-      const end = Math.min(disk.size, length === undefined ? disk.size : start + length);
-      const extents = mergedExtents(disk, start, end, context.signal);
+      const extents = mapDisk(disk, {
+        offset: start,
+        signal: context.signal,
+        ...(length === undefined ? {} : { length }),
+      });
       if (json) await printJson(context.terminal, extents, start);
       else await printLines(context.terminal, extents, name);
     } finally {
@@ -58,27 +61,6 @@ export const verb: Verb = defineVerb<Options>({
     return 0;
   },
 });
-
-async function* mergedExtents(
-  disk: DiskImage,
-  start: number,
-  end: number,
-  signal: AbortSignal,
-): AsyncGenerator<MapExtent> {
-  let held: MapExtent | undefined;
-  for (let offset = start; offset < end; ) {
-    throwIfCancelled(signal);
-    const extent = await disk.mapAt(offset, end - offset);
-    offset += extent.length;
-    if (held !== undefined && mergeable(held, extent)) {
-      held = { ...held, length: held.length + extent.length };
-    } else {
-      if (held !== undefined) yield held;
-      held = extent;
-    }
-  }
-  if (held !== undefined) yield held;
-}
 
 async function printJson(
   terminal: Terminal,
