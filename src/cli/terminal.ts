@@ -24,6 +24,7 @@ export class Terminal {
   readonly #stderr: OutputStream;
   readonly #onBrokenPipe: () => void;
   #gathered = '';
+  #stderrFailed = false;
   #failure: NodeJS.ErrnoException | undefined;
 
   /** @param onBrokenPipe called once stdout has no reader any more: work whose result nobody sees should stop */
@@ -32,7 +33,7 @@ export class Terminal {
     this.#stderr = stderr;
     this.#onBrokenPipe = onBrokenPipe;
     stdout.on('error', this.#fail);
-    stderr.on('error', this.#fail);
+    stderr.on('error', this.#failStderr);
   }
 
   /** Whether a person sees what goes to stderr: only then may it hold a moving bar. */
@@ -70,7 +71,7 @@ export class Terminal {
   /** Prints to stderr, as it is. */
   noteRaw(text: string): void {
     this.flush();
-    if (this.#failure === undefined) this.#stderr.write(text);
+    if (!this.#stderrFailed) this.#stderr.write(text);
   }
 
   /** Hands what was gathered to stdout. */
@@ -92,11 +93,17 @@ export class Terminal {
 
   /** Stops listening to the streams; a write that fails after this is nobody's concern. */
   dispose(): void {
+    this.#stdout.off('error', this.#fail);
+    this.#stderr.off('error', this.#failStderr);
     for (const stream of [this.#stdout, this.#stderr]) {
-      stream.off('error', this.#fail);
       if (stream.listenerCount('error') === 0) stream.on('error', () => undefined);
     }
   }
+
+  /** There is nobody left to tell. */
+  readonly #failStderr = (): void => {
+    this.#stderrFailed = true;
+  };
 
   readonly #fail = (error: NodeJS.ErrnoException): void => {
     if (this.#failure !== undefined) return;

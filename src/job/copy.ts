@@ -69,7 +69,8 @@ class CopyJob {
   readonly #running = new Set<Promise<void>>();
   readonly #startedMs = performance.now();
   #buffers = 0;
-  #moved = 0;
+  /** Bytes of all chunks that were started. */
+  #started = 0;
   /** The chunk that was started last; it never rejects. */
   #last: Promise<void> = Promise.resolve();
   #failure: { readonly error: unknown } | undefined;
@@ -106,6 +107,7 @@ class CopyJob {
   /** Starts a chunk as soon as a buffer is free. */
   async #start(offset: number, length: number): Promise<void> {
     if (this.#options.rateLimit !== undefined) await this.#keepRate(this.#options.rateLimit);
+    this.#started += length;
     const buffer = await this.#buffer();
     this.#throwIfStopped();
     const work = this.#copyChunk(offset, buffer.subarray(0, length), this.#last)
@@ -138,7 +140,6 @@ class CopyJob {
     if (!unordered && !compress) await before;
     if (sparseSize === 0 && !compress && behind === undefined) await this.#target.write(offset, buffer);
     else await this.#writeRuns(offset, buffer, behind);
-    this.#moved += buffer.length;
     this.#options.meter.add(buffer.length);
   }
 
@@ -239,7 +240,7 @@ class CopyJob {
   }
 
   async #keepRate(bytesPerSecond: number): Promise<void> {
-    const dueMs = this.#startedMs + (this.#moved / bytesPerSecond) * 1000;
+    const dueMs = this.#startedMs + (this.#started / bytesPerSecond) * 1000;
     for (let left = dueMs - performance.now(); left > 0; left = dueMs - performance.now()) {
       this.#throwIfStopped();
       await new Promise((resolve) => setTimeout(resolve, Math.min(left, 100)));
