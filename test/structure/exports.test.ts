@@ -51,7 +51,28 @@ function mentioned(file: ParsedFile): Set<string> {
   return names;
 }
 
+/** Files of the product that are loaded from the doors or by the command. */
+function reachable(): Set<string> {
+  const found = new Set<string>();
+  const visit = (path: string): void => {
+    if (found.has(path)) return;
+    found.add(path);
+    for (const { target } of byPath.get(path)?.imports ?? []) visit(target);
+  };
+  for (const entry of [...doors(), ...COMMAND]) visit(entry);
+  return found;
+}
+
+/** The command is loaded by scripts (bin/bundle.mjs), which the parser does not follow. */
+const COMMAND: readonly string[] = ['src/cli/main.ts', 'bin/vimg.cts', 'bin/program.cts'];
+
 describe('exports', () => {
+  it('every file of the product is loaded by something', () => {
+    const known = reachable();
+    const product = files.filter(({ path }) => /^(src|formats|bin)\//.test(path));
+    expect(product.map(({ path }) => path).filter((path) => !known.has(path))).toEqual([]);
+  });
+
   it('every public door is a file', () => {
     expect(doors().filter((door) => !byPath.has(door))).toEqual([]);
     expect(doors()).toHaveLength(5);
