@@ -87,12 +87,10 @@ export class Qcow2Layer implements Layer {
       ...(bitmaps === undefined ? {} : { bitmaps: describeBitmaps(bitmaps) }),
       'refcount-bits': header.refcountBits,
       ...(header.encryption === undefined ? {} : { encrypt: { format: header.encryption } }),
+      ...(header.dataFile?.name === undefined ? {} : { 'data-file': header.dataFile.name }),
+      ...(header.dataFile === undefined ? {} : { 'data-file-raw': header.dataFile.raw }),
       ...(header.version === 2 ? {} : { corrupt: header.corrupt, 'extended-l2': header.extendedL2 }),
     };
-    if (header.dataFile !== undefined) {
-      if (header.dataFile.name !== undefined) specific['data-file'] = header.dataFile.name;
-      specific['data-file-raw'] = header.dataFile.raw;
-    }
     return {
       clusterSize: header.clusterSize,
       dirty: header.dirty,

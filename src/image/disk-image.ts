@@ -195,7 +195,9 @@ export class DiskImage implements BlockDevice {
   }
 
   #mapExtent(offset: number, location: Location, depth: number): MaybePromise<MapExtent> {
-    const holder = this.layers[depth];
+    const reached = this.layers[depth];
+    // behind the end of a layer that is shorter than the disk there is nothing, and nobody holds it
+    const holder = reached !== undefined && offset < reached.virtualSize ? reached : undefined;
     if (location.kind === DATA && holder?.unit === 1) {
       const found = location.device?.status(location.deviceOffset, location.length);
       if (isPromise(found)) return found.then((extent) => mapExtent(offset, location, depth, holder, extent));

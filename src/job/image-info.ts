@@ -33,6 +33,8 @@ export interface ImageInfo {
   readonly encrypted?: boolean;
   /** No format claims the content: "raw" is a guess. Only present when it is. */
   readonly 'format-guessed'?: boolean;
+  /** What a reader of the image should know. Only present when there is something. */
+  readonly warnings?: readonly string[];
 }
 
 const NS_PER_SECOND = 1_000_000_000;
@@ -65,6 +67,7 @@ export async function layerInfo(layer: Layer, filename: string): Promise<ImageIn
       : { 'full-backing-filename': besides(filename, backing.path), 'backing-filename': backing.path }),
     'dirty-flag': info.dirty,
     ...(info.encrypted ? { encrypted: true } : {}),
+    ...(info.warnings === undefined ? {} : { warnings: info.warnings }),
   };
 }
 

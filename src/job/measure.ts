@@ -2,6 +2,7 @@
 import { VimgError } from '../base/errors.ts';
 import { parseSize, roundDown, roundUp } from '../base/size.ts';
 import type { BlockDevice } from '../device/block-device.ts';
+import { DiskImage } from '../image/disk-image.ts';
 import type { FormatDriver, OptionValues } from '../image/format-driver.ts';
 import { RangeWalker } from './device-ranges.ts';
 import { type JobOptions, throwIfCancelled } from './job.ts';
@@ -11,6 +12,8 @@ export interface Measurement {
   readonly required: number;
   /** Bytes of a file that holds a disk written full. */
   readonly fullyAllocated: number;
+  /** Bytes that the bitmaps of the source would take in it; undefined when the source or the image has none by its kind. */
+  readonly bitmaps?: number;
 }
 
 const SECTOR = 512;
@@ -30,8 +33,42 @@ export async function measureImage(
     throw new VimgError('UNSUPPORTED', `Block driver '${driver.name}' does not support size measurement`);
   }
   if (typeof source === 'number') return driver.measure(roundUp(source, SECTOR), 0, values);
-  const dataBytes = await dataInUnits(source, unitOf(driver, values), options);
-  return driver.measure(source.size, dataBytes, values);
+  const unit = unitOf(driver, values);
+  const measured = driver.measure(source.size, await dataInUnits(source, unit, options), values);
+  const bitmaps = await bitmapBytes(source, driver, values, unit);
+  return bitmaps === undefined ? measured : { ...measured, bitmaps };
+}
+
+/** What is told of a qcow2's bitmaps under `format-specific`. */
+interface ShownBitmap {
+  readonly name: string;
+  readonly granularity: number;
+}
+
+const BITMAP_DIRECTORY_ENTRY = 24;
+const BITMAP_TABLE_ENTRY = 8;
+
+/** qcow2 keeps bitmaps from version 3 on: a bit a granule, a table for each, an entry of the directory for each. */
+async function bitmapBytes(
+  source: BlockDevice,
+  driver: FormatDriver,
+  values: OptionValues,
+  clusterSize: number,
+): Promise<number | undefined> {
+  if (driver.name !== 'qcow2' || !(source instanceof DiskImage) || source.format !== 'qcow2')
+    return undefined;
+  const { specific } = await source.top.info();
+  const keepsBitmaps =
+    specific?.['compat'] === '1.1' && !['0.10', 'v2'].includes(String(values['compat'] ?? ''));
+  if (!keepsBitmaps) return undefined;
+  let bytes = 0;
+  let directory = 0;
+  for (const { name, granularity } of (specific['bitmaps'] ?? []) as readonly ShownBitmap[]) {
+    const clusters = Math.ceil(Math.ceil(Math.ceil(source.size / granularity) / 8) / clusterSize);
+    bytes += clusters * clusterSize + roundUp(clusters * BITMAP_TABLE_ENTRY, clusterSize);
+    directory += roundUp(BITMAP_DIRECTORY_ENTRY + Buffer.byteLength(name), 8);
+  }
+  return bytes + roundUp(directory, clusterSize);
 }
 
 /** The allocation unit that the image would have: data is counted in whole units. */

@@ -30,6 +30,7 @@ interface Options extends AccessOptions {
 }
 
 const UNSUPPORTED_STATUS = 63;
+const NO_CHECKS = 'This image format does not support checks';
 
 export const verb: Verb = defineVerb<Options>({
   name: 'check',
@@ -52,7 +53,7 @@ export const verb: Verb = defineVerb<Options>({
     ['--image-opts', 'not supported'],
     QEMU_OBJECT_OPTION,
   ],
-  errorStatus: (error) => (error.code === 'UNSUPPORTED' ? UNSUPPORTED_STATUS : 1),
+  errorStatus: (error) => (error.message === NO_CHECKS ? UNSUPPORTED_STATUS : 1),
   async run(context, operands, options) {
     const [name] = operands;
     if (name === undefined || operands.length > 1) throw usage('Expecting one image file name');
@@ -82,7 +83,7 @@ async function check(context: Context, path: string, options: Options): Promise<
   const display = await progressDisplay(context, options);
   try {
     const driver = await driverOf(file, path, options.format);
-    if (!driver.check) throw new VimgError('UNSUPPORTED', 'This image format does not support checks');
+    if (!driver.check) throw new VimgError('UNSUPPORTED', NO_CHECKS);
     const undoPath = options.undo ?? `${path}.undo-${new Date().toISOString().replace(/[:.]/g, '-')}`;
     const startedMs = performance.now();
     const checkOptions: CheckOptions = {

@@ -53,6 +53,9 @@ export const verb: Verb = defineVerb<Options>({
       }
       if (json) context.terminal.json(options.backingChain ? infos : infos[0]);
       else context.terminal.write(infos.map(infoText).join('\n'));
+      if (!json)
+        for (const { warnings = [] } of infos)
+          for (const text of warnings) context.terminal.note(`warning: ${text}`);
       if (!json && disk.probed && !context.likeQemuImg && formats.forEnding(disk.path)?.name !== 'raw') {
         context.terminal.note('no format claims the content: raw is a guess');
       }

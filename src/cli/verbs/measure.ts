@@ -57,13 +57,12 @@ export const verb: Verb = defineVerb<Options>({
     if (options.size !== undefined && name !== undefined)
       throw usage('--size N cannot be used together with a filename.');
     const { values } = parseFormatOptions(texts, driver);
-    const print = (measured: Measurement, bitmaps: boolean): number => {
-      if (json) context.terminal.json(measurementJson(measured, bitmaps));
-      else context.terminal.write(measurementText(measured, bitmaps));
+    const print = (measured: Measurement): number => {
+      if (json) context.terminal.json(measurementJson(measured));
+      else context.terminal.write(measurementText(measured));
       return 0;
     };
-    if (options.size !== undefined)
-      return print(await measureImage(parseSize(options.size), driver, values), false);
+    if (options.size !== undefined) return print(await measureImage(parseSize(options.size), driver, values));
     if (name === undefined) throw usage('Either --size N or one filename must be specified.');
     const disk = await openDisk(context, name, accessOf(context, options, operands), {
       format: options.format,
@@ -71,22 +70,22 @@ export const verb: Verb = defineVerb<Options>({
     });
     try {
       const measured = await measureImage(disk, driver, values, { signal: context.signal });
-      return print(measured, disk.format === 'qcow2' && driver.name === 'qcow2');
+      return print(measured);
     } finally {
       await disk.close();
     }
   },
 });
 
-/** qemu-img counts the bitmaps that a qcow2 would take along; none are taken along here. */
-function measurementText(measured: Measurement, bitmaps: boolean): string {
+function measurementText(measured: Measurement): string {
   const lines = [`required size: ${measured.required}`, `fully allocated size: ${measured.fullyAllocated}`];
-  return `${[...lines, ...(bitmaps ? ['bitmaps size: 0'] : [])].join('\n')}\n`;
+  if (measured.bitmaps !== undefined) lines.push(`bitmaps size: ${measured.bitmaps}`);
+  return `${lines.join('\n')}\n`;
 }
 
-function measurementJson(measured: Measurement, bitmaps: boolean): Record<string, number> {
+function measurementJson(measured: Measurement): Record<string, number> {
   return {
-    ...(bitmaps ? { bitmaps: 0 } : {}),
+    ...(measured.bitmaps === undefined ? {} : { bitmaps: measured.bitmaps }),
     required: measured.required,
     'fully-allocated': measured.fullyAllocated,
   };
