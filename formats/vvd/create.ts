@@ -65,6 +65,11 @@ function newHeader(create: CreateLayerOptions): Header {
     throw new VimgError('USAGE', 'The block size is a power of two from 64k to 4M');
   }
   if (virtualSize > LIMITS.virtualSize) throw new VimgError('LIMIT', 'The disk is too large');
+  if (create.backing && options['provisioning'] === 'thick') {
+    throw new VimgError('USAGE', 'A layer on a parent cannot be thick: that would hide the parent', {
+      hint: 'use provisioning=lazy, or copy the disk: vimg convert',
+    });
+  }
   const compression = compressionCode(String(options['compression'] ?? 'zstd'));
   const { tables, directories } = geometry(virtualSize, blockShift);
   if (directories > DIRECTORIES_LIMIT) {
@@ -220,7 +225,10 @@ async function provision(file: BlockDevice, header: Header): Promise<void> {
   const blockSize = 2 ** header.blockShift;
   const { blocks } = geometry(header.virtualSize, header.blockShift);
   const thick = header.provisioning === PROVISIONING_THICK;
+  // with a parent nothing is stored yet, and nothing hidden: the parent shows through
+  const zero = thick || header.parentPathLength > 0 ? 0 : ALL_SUB_BLOCKS;
   for (let block = 0; block < blocks; ) {
+    if (!metadata.hasRoom(1)) await metadata.commit();
     const page = await metadata.tableForWrite(Math.floor(block / ENTRIES));
     const count = Math.min(ENTRIES, blocks - block);
     const { place } = space.takeBlocks(count);
@@ -229,14 +237,7 @@ async function provision(file: BlockDevice, header: Header): Promise<void> {
     else await file.writeZeroes(place, count * blockSize, { keepAllocated: true });
     for (let i = 0; i < count; i++) {
       const at = entryAt((block + i) % ENTRIES);
-      setEntry(
-        page.view,
-        at,
-        KIND_DATA,
-        place + i * blockSize,
-        thick ? ALL_SUB_BLOCKS : 0,
-        thick ? 0 : ALL_SUB_BLOCKS,
-      );
+      setEntry(page.view, at, KIND_DATA, place + i * blockSize, thick ? ALL_SUB_BLOCKS : 0, zero);
     }
     metadata.changed(page);
     block += count;

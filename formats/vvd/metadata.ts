@@ -117,6 +117,8 @@ export class Metadata {
   }
 
   #loadTable(directory: MetadataPage, index: number): MaybePromise<MetadataPage | undefined> {
+    const made = this.#tables.get(index);
+    if (made) return made; // while the directory page was being read
     const at = directoryEntryAt(index);
     const place = getU64(directory.view, at);
     if (place === 0) return undefined;
@@ -179,6 +181,9 @@ export class Metadata {
       ...(generation === undefined ? {} : { generation }),
     };
     const verified = (): MetadataPage => {
+      // loaded by someone else meanwhile: it may have been changed, and be on its way to the disk
+      const known = (type === PAGE_TABLE ? this.#tables : this.#directories).get(index);
+      if (known) return known;
       const problem = pageProblem(bytes, expected);
       const what = type === PAGE_TABLE ? `table page ${index}` : `directory page ${index}`;
       if (problem !== undefined) throw this.#corrupt(what, place, problem);

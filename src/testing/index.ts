@@ -1,4 +1,5 @@
 /** What tests of devices and drivers need, here and in other repositories: conformance suites and models. */
+export { CrashStates } from './crash-states.ts';
 export {
   type DeviceConformanceOptions,
   deviceConformance,
@@ -15,5 +16,6 @@ export {
 } from './disk-operations.ts';
 export { ManualClock } from './manual-clock.ts';
 export { ModelDisk, type ModelDiskOptions } from './model-disk.ts';
+export { type HistoryOperation, SECTOR, SectorHistory, SectorPromise } from './sector-history.ts';
 export { ShuffleDevice, type ShuffleOptions } from './shuffle-device.ts';
 export type { TestApi } from './test-api.ts';

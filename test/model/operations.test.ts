@@ -59,6 +59,11 @@ describe('a VVD disk does what the model does', () => {
     await run({ seed: 0, blockSize: 64 * KiB, sizes: [1 * MiB + 512], options: { provisioning } }, 10);
   });
 
+  it('with lazy provisioning over a parent', async () => {
+    const sizes = [1 * MiB + 512, 1.5 * MiB];
+    await run({ seed: 0, blockSize: 64 * KiB, sizes, options: { provisioning: 'lazy' } }, 10);
+  });
+
   it.each(['deflate', 'zstd'])('with %s compression', async (compression) => {
     await run(
       { seed: 0, blockSize: 64 * KiB, sizes: [1 * MiB, 1 * MiB + 512], options: { compression } },
