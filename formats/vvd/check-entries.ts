@@ -12,12 +12,16 @@ import {
   KIND_DATA,
   KIND_UNALLOCATED,
   KIND_ZERO,
+  kindOf,
   placeOf,
   zeroOf,
 } from './entry.ts';
 import type { PageImage } from './journal.ts';
 import { COMPRESSION_NONE, ENTRIES, ENTRY, INTENT_TRIM, PAGE, PAGE_HEADER, SUB_BLOCKS } from './layout.ts';
 import type { PlaceMap } from './place-map.ts';
+
+/** Pages that one step of an entry's upper half stands for. */
+const PAGES_A_HIGH: number = 0x1_0000_0000 / PAGE;
 
 /** What the first pass counts. */
 export interface EntryStatistics {
@@ -43,6 +47,7 @@ export class EntryCheck implements TableVisitor {
   /** First byte behind the space in use, by the space list. */
   readonly #spaceEnd: number;
   readonly #data: DataCheck | undefined;
+  readonly #fileEnd: number;
   #first = true;
 
   constructor(
@@ -57,6 +62,7 @@ export class EntryCheck implements TableVisitor {
     this.#places = places;
     this.#spaceEnd = spaceEnd;
     this.#data = data;
+    this.#fileEnd = image.view.size;
   }
 
   get isFirstPass(): boolean {
@@ -113,38 +119,56 @@ export class EntryCheck implements TableVisitor {
     this.#findings.corruption(kind, message, { fileOffset, ...(guest ? { guestRange: guest } : {}) });
   }
 
+  /**
+   * Most entries are data, sound, and lie side by side: those are taken in whole runs, with integers only. Any other
+   * entry is judged on its own.
+   */
   table(index: number, place: number, view: DataView, base: number): MaybePromise<void> {
     this.#places.mark(place, PAGE);
-    const { blockSize, blocks } = this.#image;
+    const { blockSize, blocks, header } = this.#image;
     const firstBlock = index * ENTRIES;
-    let expected = 0;
+    const blockPages = blockSize / PAGE;
+    const lowestPage = header.dataOffset / PAGE;
+    // at the end of the disk every entry is judged
+    const highestPage = firstBlock + ENTRIES <= blocks ? Math.floor(this.#fileEnd / PAGE) - blockPages : -1;
+    let runPage = 0;
+    let nextPage = 0;
+    let allocated = 0;
+    let runs = 0;
     for (let slot = 0, at = base + PAGE_HEADER; slot < ENTRIES; slot++, at += ENTRY) {
-      const low = view.getUint32(at, true);
-      const kind = low & 0xf;
-      if (kind !== KIND_DATA) {
-        if (low !== 0 || view.getUint32(at + 4, true) !== 0 || view.getUint32(at + 8, true) !== 0) {
-          this.#other(view, at, kind, firstBlock + slot, place - base + at);
-        } else if (view.getUint32(at + 12, true) !== 0) {
-          this.#damaged(
-            'entry-contradiction',
-            'an unallocated entry with bits set',
-            firstBlock + slot,
-            place - base + at,
-          );
-        }
-        continue;
+      const low = view.getInt32(at, true);
+      const maps = view.getInt32(at + 8, true) & view.getInt32(at + 12, true);
+      let page = view.getInt32(at + 4, true) * PAGES_A_HIGH + (low >>> 12);
+      if ((low & 0xfff) !== KIND_DATA || page < lowestPage || page > highestPage || maps !== 0) {
+        page = this.#judge(view, at, firstBlock + slot, place - base + at) / PAGE;
+        if (page === 0) continue;
       }
-      const blockPlace = view.getUint32(at + 4, true) * 0x1_0000_0000 + ((low & 0xffff_fff0) >>> 0);
-      if (!this.#dataIsSound(view, at, blockPlace, firstBlock + slot, place - base + at)) continue;
-      if (blockPlace === 0) continue;
-      this.#places.mark(blockPlace, blockSize);
-      if (firstBlock + slot >= blocks) this.#behindEnd(firstBlock + slot, place - base + at);
-      if (!this.#first) continue;
-      this.statistics.allocated++;
-      if (expected !== 0 && blockPlace !== expected) this.statistics.fragmented++;
-      expected = blockPlace + blockSize;
+      allocated++;
+      if (page !== nextPage) {
+        if (nextPage !== 0) this.#places.markBlocks(runPage, (nextPage - runPage) / blockPages);
+        runPage = page;
+        runs++;
+      }
+      nextPage = page + blockPages;
     }
-    if (this.#first) return this.#data?.table(index, view, base);
+    if (nextPage !== 0) this.#places.markBlocks(runPage, (nextPage - runPage) / blockPages);
+    if (!this.#first) return;
+    this.statistics.allocated += allocated;
+    this.statistics.fragmented += Math.max(0, runs - 1);
+    return this.#data?.table(index, view, base);
+  }
+
+  /** One entry on its own. @returns the place of a sound data block, or 0 */
+  #judge(view: DataView, at: number, block: number, entryPlace: number): number {
+    const kind = kindOf(view, at);
+    if (kind !== KIND_DATA) {
+      if (!isEmpty(view, at)) this.#other(view, at, kind, block, entryPlace);
+      return 0;
+    }
+    const place = placeOf(view, at);
+    if (!this.#dataIsSound(view, at, place, block, entryPlace) || place === 0) return 0;
+    if (block >= this.#image.blocks) this.#behindEnd(block, entryPlace);
+    return place;
   }
 
   /** Whether a data entry may be what it says; reports it if not. */
@@ -160,6 +184,7 @@ export class EntryCheck implements TableVisitor {
     if (place === 0) return true;
     if (place % PAGE !== 0)
       return this.#damaged('block-misaligned', `its place is ${place}`, block, entryPlace);
+    // −1 stands for a place past 2^53
     if (place < header.dataOffset || (place >= file.size && place + blockSize > this.#spaceEnd)) {
       return this.#damaged('block-outside', `its place ${place} is outside the data`, block, entryPlace);
     }
@@ -235,4 +260,14 @@ export class EntryCheck implements TableVisitor {
       undefined,
     );
   }
+}
+
+/** The entry of a block that nothing is said about. */
+function isEmpty(view: DataView, at: number): boolean {
+  return (
+    view.getInt32(at, true) === 0 &&
+    view.getInt32(at + 4, true) === 0 &&
+    view.getInt32(at + 8, true) === 0 &&
+    view.getInt32(at + 12, true) === 0
+  );
 }

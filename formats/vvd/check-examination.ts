@@ -56,7 +56,7 @@ export async function examine(file: BlockDevice, options: ExamineOptions): Promi
   const countProblem = checksumCountProblem(image);
   if (countProblem !== undefined) findings.corruption('checksum-page', countProblem, { fileOffset: 0 });
   const spaceEnd = Math.max(list?.spaceEnd ?? 0, regionsEnd(image));
-  const places = new PlaceMap(options.placeMemory);
+  const places = new PlaceMap(image.blockSize, options.placeMemory);
   const cancelled = (): void => {
     if (options.signal?.aborted)
       throw new VimgError('CANCELLED', 'Cancelled', { op: 'check', path: file.name });

@@ -1,28 +1,17 @@
 /**
  * Which places of a file are in use, and which are used twice, in bounded memory.
  *
- * The file is looked at in chunks of 64 MiB: a bit for each page; a chunk that is full costs nothing more. Compressed
- * blocks share pages, so they are kept as ranges of 16 bytes and compared when the chunk is done. When the chunks
- * take more memory than allowed, the map gives up those with the highest places: its window ends there, and the
- * caller marks everything once more for the next window.
+ * The file is looked at in segments. When they take more memory than allowed, the map gives up those with the highest
+ * places: its window ends there, and the caller marks everything once more for the next window. A disk of ordinary
+ * make never needs a second one: 16 TiB in blocks of 128 KiB take 20 MiB.
  *
  * Invariants: inside the window every mark is kept, outside none; a conflict is a range of bytes that was marked more
  * than once.
  */
 import { COMPRESSED_ALIGNMENT } from './entry.ts';
 import { PAGE } from './layout.ts';
+import { PlaceSegment, SEGMENT_UNITS, type UsedRun } from './place-segment.ts';
 
-const CHUNK = 64 * 1024 * 1024;
-const CHUNK_PAGES: number = CHUNK / PAGE;
-const CHUNK_WORDS: number = CHUNK_PAGES / 32;
-const CHUNK_GRANULES: number = CHUNK / COMPRESSED_ALIGNMENT;
-/** A packed range is one number: its first granule times this, plus how many. */
-const GRANULE_SHIFT: number = CHUNK_GRANULES * 2;
-const PAGE_GRANULES: number = PAGE / COMPRESSED_ALIGNMENT;
-/** Bits, and what the objects around them take. */
-const CHUNK_MEMORY: number = CHUNK_WORDS * 4 + 512;
-const PACKED_FIRST = 64;
-const FULL: Int32Array = new Int32Array(CHUNK_WORDS).fill(-1);
 /** Memory for one window. */
 export const PLACE_MAP_MEMORY: number = 160 * 1024 * 1024;
 /** Conflicts that are kept, to be traced to their owners. */
@@ -33,249 +22,165 @@ export interface PlaceRange {
   readonly length: number;
 }
 
-interface Chunk {
-  words: Int32Array;
-  /** Pages marked. */
-  used: number;
-  packed: Float64Array | undefined;
-  packedCount: number;
+/** Ranges marked more than once, up to a bound. */
+class Conflicts {
+  readonly ranges: PlaceRange[] = [];
+  leftOut = 0;
+
+  add(place: number, length: number): void {
+    const last = this.ranges[this.ranges.length - 1];
+    if (last && place === last.place + last.length) {
+      this.ranges[this.ranges.length - 1] = { place: last.place, length: last.length + length };
+    } else if (this.ranges.length < CONFLICTS_MAX) {
+      this.ranges.push({ place, length });
+    } else {
+      this.leftOut++;
+    }
+  }
 }
 
 export class PlaceMap {
-  /** Ranges marked more than once, in the order found. */
-  readonly conflicts: PlaceRange[] = [];
-  conflictsLeftOut = 0;
+  readonly #unitPages: number;
+  readonly #segmentPages: number;
   readonly #memoryLimit: number;
-  readonly #chunks = new Map<number, Chunk>();
+  readonly #conflicts = new Conflicts();
+  readonly #segments = new Map<number, PlaceSegment>();
   #memory = 0;
-  /** The window, in chunks: first one in it, and the first one behind it. */
+  /** The window, in segments: first one in it, and the first one behind it. */
   #first = 0;
   #end: number = Number.POSITIVE_INFINITY;
   #lastIndex = -1;
-  #lastChunk: Chunk | undefined;
+  #lastSegment: PlaceSegment | undefined;
   #runFrom = -1;
   #runTo = -1;
 
-  constructor(memoryLimit: number = PLACE_MAP_MEMORY) {
+  constructor(blockSize: number, memoryLimit: number = PLACE_MAP_MEMORY) {
+    this.#unitPages = blockSize / PAGE;
+    this.#segmentPages = this.#unitPages * SEGMENT_UNITS;
     this.#memoryLimit = memoryLimit;
   }
 
-  /** Marks whole pages. */
+  /** Ranges marked more than once, in the order found. */
+  get conflicts(): readonly PlaceRange[] {
+    return this.#conflicts.ranges;
+  }
+
+  get conflictsLeftOut(): number {
+    return this.#conflicts.leftOut;
+  }
+
+  /** Marks blocks side by side, by the page at which they start. */
+  markBlocks(page: number, count: number): void {
+    const unitPages = this.#unitPages;
+    if (page % unitPages !== 0) {
+      this.#markPages(page, count * unitPages);
+      return;
+    }
+    let unit = page / unitPages;
+    for (const end = unit + count; unit < end; ) {
+      const index = Math.floor(unit / SEGMENT_UNITS);
+      const within = unit - index * SEGMENT_UNITS;
+      const length = Math.min(end - unit, SEGMENT_UNITS - within);
+      const segment = index === this.#lastIndex ? this.#lastSegment : this.#segment(index);
+      segment?.markUnits(within, length);
+      unit += length;
+    }
+  }
+
+  /** Marks whole pages, by bytes. */
   mark(place: number, length: number): void {
-    let page = place / PAGE;
-    for (const end = page + length / PAGE; page < end; ) {
-      const index = Math.floor(page / CHUNK_PAGES);
-      const within = page - index * CHUNK_PAGES;
-      const count = Math.min(end - page, CHUNK_PAGES - within);
-      const chunk = index === this.#lastIndex ? this.#lastChunk : this.#chunk(index);
-      if (chunk) this.#markPages(chunk, index, within, count);
-      page += count;
+    this.#markPages(place / PAGE, length / PAGE);
+  }
+
+  #markPages(first: number, count: number): void {
+    for (let page = first, end = first + count; page < end; ) {
+      const index = Math.floor(page / this.#segmentPages);
+      const within = page - index * this.#segmentPages;
+      const length = Math.min(end - page, this.#segmentPages - within);
+      this.#changeSegment(index, (segment) => segment.markPages(within, length));
+      page += length;
     }
   }
 
-  /** The chunk, made when it is in the window and not there yet. */
-  #chunk(index: number): Chunk | undefined {
-    if (index < this.#first || index >= this.#end) return undefined;
-    let chunk = this.#chunks.get(index);
-    if (!chunk) {
-      chunk = { words: new Int32Array(CHUNK_WORDS), used: 0, packed: undefined, packedCount: 0 };
-      this.#chunks.set(index, chunk);
-      this.#take(CHUNK_MEMORY);
-      if (index >= this.#end) chunk = undefined;
-    }
-    this.#lastIndex = index;
-    this.#lastChunk = chunk;
-    return chunk;
-  }
-
-  #markPages(chunk: Chunk, index: number, first: number, count: number): void {
-    const { words } = chunk;
-    let twice = 0;
-    for (let at = first, end = first + count; at < end; ) {
-      const word = at >>> 5;
-      const bit = at & 31;
-      const bits = Math.min(32 - bit, end - at);
-      const mask = (bits === 32 ? -1 : (1 << bits) - 1) << bit;
-      const old = words[word] as number;
-      const both = old & mask;
-      if (both !== 0) twice += this.#conflictBits(index, word, both);
-      words[word] = old | mask;
-      at += bits;
-    }
-    chunk.used += count - twice;
-    if (chunk.used === CHUNK_PAGES && chunk.words !== FULL) {
-      chunk.words = FULL;
-      this.#memory -= CHUNK_WORDS * 4;
-    }
-  }
-
-  /** @returns how many pages */
-  #conflictBits(index: number, word: number, bits: number): number {
-    let count = 0;
-    for (let bit = 0; bit < 32; bit++) {
-      if (((bits >>> bit) & 1) === 0) continue;
-      count++;
-      this.#conflict((index * CHUNK_PAGES + word * 32 + bit) * PAGE, PAGE);
-    }
-    return count;
-  }
-
-  #conflict(place: number, length: number): void {
-    const last = this.conflicts[this.conflicts.length - 1];
-    if (last && place === last.place + last.length) {
-      this.conflicts[this.conflicts.length - 1] = { place: last.place, length: last.length + length };
-    } else if (this.conflicts.length < CONFLICTS_MAX) {
-      this.conflicts.push({ place, length });
-    } else {
-      this.conflictsLeftOut++;
-    }
-  }
-
-  /** Marks a range that may share its first and last page with others of its kind. */
+  /** Marks bytes that may share their first and last page with others of their kind: a compressed block. */
   markPacked(place: number, length: number): void {
+    const granulesInSegment = this.#segmentPages * (PAGE / COMPRESSED_ALIGNMENT);
     let granule = place / COMPRESSED_ALIGNMENT;
     for (const end = granule + Math.ceil(length / COMPRESSED_ALIGNMENT); granule < end; ) {
-      const index = Math.floor(granule / CHUNK_GRANULES);
-      const within = granule - index * CHUNK_GRANULES;
-      const count = Math.min(end - granule, CHUNK_GRANULES - within);
-      const chunk = index === this.#lastIndex ? this.#lastChunk : this.#chunk(index);
-      if (chunk) this.#pushPacked(chunk, index, within * GRANULE_SHIFT + count);
+      const index = Math.floor(granule / granulesInSegment);
+      const within = granule - index * granulesInSegment;
+      const count = Math.min(end - granule, granulesInSegment - within);
+      this.#changeSegment(index, (segment) => segment.markPacked(within, count));
       granule += count;
     }
   }
 
-  #pushPacked(chunk: Chunk, index: number, range: number): void {
-    if (chunk.packedCount === CHUNK_GRANULES) this.#joinPacked(chunk, index);
-    const { packed, packedCount } = chunk;
-    if (!packed || packedCount === packed.length) {
-      const grown = new Float64Array(packed ? packedCount * 2 : PACKED_FIRST);
-      if (packed) grown.set(packed);
-      chunk.packed = grown;
-      this.#take((grown.length - packedCount) * 8);
-    }
-    (chunk.packed as Float64Array)[packedCount] = range;
-    chunk.packedCount++;
+  /** A change after which the segment may take more memory. */
+  #changeSegment(index: number, change: (segment: PlaceSegment) => void): void {
+    const segment = index === this.#lastIndex ? this.#lastSegment : this.#segment(index);
+    if (!segment) return;
+    const before = segment.memory;
+    change(segment);
+    this.#take(segment.memory - before);
   }
 
-  /** Sorts what was packed, reports what overlaps, and joins what touches: no more ranges than granules are left. */
-  #joinPacked(chunk: Chunk, index: number): void {
-    const ranges = (chunk.packed as Float64Array).subarray(0, chunk.packedCount).sort();
-    let kept = 0;
-    let from = 0;
-    let to = -1;
-    for (const range of ranges) {
-      const first = Math.floor(range / GRANULE_SHIFT);
-      const end = first + (range % GRANULE_SHIFT);
-      if (first < to) this.#conflict(placeOfGranule(index, first), granuleBytes(Math.min(to, end) - first));
-      if (first > to) {
-        if (to >= 0) ranges[kept++] = from * GRANULE_SHIFT + to - from;
-        from = first;
-      }
-      to = Math.max(to, end);
+  /** The segment, made when it is in the window and not there yet. */
+  #segment(index: number): PlaceSegment | undefined {
+    if (index < this.#first || index >= this.#end) return undefined;
+    let segment = this.#segments.get(index);
+    if (!segment) {
+      const base = index * this.#segmentPages * PAGE;
+      segment = new PlaceSegment(base, this.#unitPages * PAGE, this.#conflicts);
+      this.#segments.set(index, segment);
+      this.#take(segment.memory);
+      if (index >= this.#end) return undefined;
     }
-    ranges[kept++] = from * GRANULE_SHIFT + to - from;
-    chunk.packedCount = kept;
+    this.#lastIndex = index;
+    this.#lastSegment = segment;
+    return segment;
   }
 
-  /** Counts memory; when it is too much, the upper half of the chunks is left to the next window. */
+  /** Counts memory; when it is too much, the upper half of the segments is left to the next window. */
   #take(bytes: number): void {
     this.#memory += bytes;
-    if (this.#memory <= this.#memoryLimit || this.#chunks.size < 2) return;
-    const indexes = Float64Array.from(this.#chunks.keys()).sort();
+    if (this.#memory <= this.#memoryLimit || this.#segments.size < 2) return;
+    const indexes = Float64Array.from(this.#segments.keys()).sort();
     const kept = indexes.length >>> 1;
     this.#end = indexes[kept] as number;
     for (const index of indexes.subarray(kept)) {
-      const chunk = this.#chunks.get(index) as Chunk;
-      this.#memory -= 512 + (chunk.words === FULL ? 0 : CHUNK_WORDS * 4) + (chunk.packed?.length ?? 0) * 8;
-      this.#chunks.delete(index);
+      this.#memory -= (this.#segments.get(index) as PlaceSegment).memory;
+      this.#segments.delete(index);
     }
     this.#lastIndex = -1;
-    this.#lastChunk = undefined;
+    this.#lastSegment = undefined;
   }
 
   /**
-   * Ends the window: compares what was packed, and tells every run of pages in use, ascending, joined across windows.
+   * Ends the window: compares what is left to compare, and tells every run in use, ascending, joined across windows.
    * Then the next window begins, empty.
    *
    * @param used gets `[from, to)`, page aligned
    * @returns whether there is a next window: then everything is to be marked again
    */
-  endWindow(used: (from: number, to: number) => void): boolean {
-    const indexes = Float64Array.from(this.#chunks.keys()).sort();
-    for (const index of indexes) {
-      const chunk = this.#chunks.get(index) as Chunk;
-      if (chunk.packed) this.#settlePacked(chunk, index);
-      this.#eachRun(chunk, index, used);
-      this.#chunks.delete(index);
+  endWindow(used: UsedRun): boolean {
+    const join: UsedRun = (from, to) => {
+      if (from !== this.#runTo) {
+        if (this.#runFrom >= 0) used(this.#runFrom, this.#runTo);
+        this.#runFrom = from;
+      }
+      this.#runTo = to;
+    };
+    for (const index of Float64Array.from(this.#segments.keys()).sort()) {
+      this.#segments.get(index)?.finish(join);
+      this.#segments.delete(index);
     }
     this.#memory = 0;
     this.#lastIndex = -1;
-    this.#lastChunk = undefined;
+    this.#lastSegment = undefined;
     this.#first = this.#end;
     this.#end = Number.POSITIVE_INFINITY;
     if (this.#first !== Number.POSITIVE_INFINITY) return true;
     if (this.#runFrom >= 0) used(this.#runFrom, this.#runTo);
     return false;
   }
-
-  #settlePacked(chunk: Chunk, index: number): void {
-    this.#joinPacked(chunk, index);
-    const ranges = (chunk.packed as Float64Array).subarray(0, chunk.packedCount);
-    for (const range of ranges) {
-      const first = Math.floor(range / GRANULE_SHIFT);
-      this.#comparePages(chunk, index, first, first + (range % GRANULE_SHIFT));
-    }
-    if (chunk.words === FULL) return;
-    for (const range of ranges) {
-      const first = Math.floor(range / GRANULE_SHIFT);
-      const lastPage = Math.floor((first + (range % GRANULE_SHIFT) - 1) / PAGE_GRANULES);
-      for (let page = Math.floor(first / PAGE_GRANULES); page <= lastPage; page++) {
-        (chunk.words[page >>> 5] as number) |= 1 << (page & 31);
-      }
-    }
-  }
-
-  /** Packed ranges inside pages that something holds as a whole. */
-  #comparePages(chunk: Chunk, index: number, first: number, end: number): void {
-    for (let at = first; at < end; ) {
-      const page = Math.floor(at / PAGE_GRANULES);
-      const next = Math.min(end, (page + 1) * PAGE_GRANULES);
-      if ((((chunk.words[page >>> 5] as number) >>> (page & 31)) & 1) === 1) {
-        this.#conflict(placeOfGranule(index, at), granuleBytes(next - at));
-      }
-      at = next;
-    }
-  }
-
-  #eachRun(chunk: Chunk, index: number, used: (from: number, to: number) => void): void {
-    const base = index * CHUNK;
-    for (let word = 0; word < CHUNK_WORDS; word++) {
-      const bits = chunk.words[word] as number;
-      if (bits === 0) continue;
-      const at = base + word * 32 * PAGE;
-      if (bits === -1) {
-        this.#extend(at, 32 * PAGE, used);
-        continue;
-      }
-      for (let bit = 0; bit < 32; bit++) {
-        if (((bits >>> bit) & 1) === 1) this.#extend(at + bit * PAGE, PAGE, used);
-      }
-    }
-  }
-
-  #extend(at: number, length: number, used: (from: number, to: number) => void): void {
-    if (at !== this.#runTo) {
-      if (this.#runFrom >= 0) used(this.#runFrom, this.#runTo);
-      this.#runFrom = at;
-    }
-    this.#runTo = at + length;
-  }
-}
-
-function granuleBytes(granules: number): number {
-  return granules * COMPRESSED_ALIGNMENT;
-}
-
-function placeOfGranule(chunk: number, granule: number): number {
-  return chunk * CHUNK + granuleBytes(granule);
 }

@@ -11,7 +11,7 @@ import { DiskImage } from '../../../src/image/disk-image.ts';
 import { closedGate } from '../../../src/image/gate-policies.ts';
 
 export const KiB = 1024;
-export const MiB = 1024 * KiB;
+export const MiB: number = 1024 * KiB;
 
 export interface SampleOptions {
   readonly blockSize?: number;
