@@ -62,7 +62,8 @@ export const verb: Verb = defineVerb<Options>({
           onProgress: display.onProgress,
         }).finally(() => display.stop());
         if (json) context.terminal.json(resultJson(result));
-        else if (!options.quiet) context.terminal.write(resultText(result));
+        else if (!options.quiet)
+          context.terminal.write(resultText(result, Math.min(first.size, second.size)));
         return result.identical ? 0 : 1;
       } finally {
         await second.close();
@@ -73,10 +74,12 @@ export const verb: Verb = defineVerb<Options>({
   },
 });
 
-function resultText(result: CompareResult): string {
+/** @param common bytes that both disks have: a difference there is told without a word about sizes */
+function resultText(result: CompareResult, common: number): string {
   if (result.difference === 'size') return 'Strict mode: Image size mismatch!\n';
   if (result.difference === 'status') return `Strict mode: Offset ${result.offset} block status mismatch!\n`;
-  const warning = result.sizesDiffer ? 'Warning: Image size mismatch!\n' : '';
+  const inCommon = result.offset !== undefined && result.offset < common;
+  const warning = result.sizesDiffer && !inCommon ? 'Warning: Image size mismatch!\n' : '';
   const verdict = result.identical ? 'Images are identical.' : `Content mismatch at offset ${result.offset}!`;
   return `${warning}${verdict}\n`;
 }
