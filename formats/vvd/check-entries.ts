@@ -182,7 +182,7 @@ export class EntryCheck implements TableVisitor {
       return this.#damaged('entry-contradiction', `a data block ${why}`, block, entryPlace);
     }
     if (place === 0) return true;
-    if (place % PAGE !== 0)
+    if (place > 0 && place % PAGE !== 0)
       return this.#damaged('block-misaligned', `its place is ${place}`, block, entryPlace);
     // −1 stands for a place past 2^53
     if (place < header.dataOffset || (place >= file.size && place + blockSize > this.#spaceEnd)) {

@@ -28,7 +28,7 @@ export interface ImageUnderCheck {
   readonly blockSize: number;
   /** Blocks of the disk: entries behind them hold nothing. */
   readonly blocks: number;
-  /** Sequence of the last transaction that `view` shows. */
+  /** Sequence of the last transaction: no page is newer. */
   readonly sequence: number;
   /** The transaction that the next open puts in place. */
   readonly replay: Transaction | undefined;
@@ -61,7 +61,7 @@ export async function examineImage(
     header,
     blockSize: 2 ** header.blockShift,
     blocks: geometry(header.virtualSize, header.blockShift).blocks,
-    sequence: replay?.sequence ?? header.sequence,
+    sequence: Math.max(header.sequence, header.state === STATE_DIRTY ? (whole[0]?.sequence ?? 0) : 0),
     replay,
     journal,
     directoriesWritten: undefined,

@@ -17,7 +17,7 @@ import { openParent } from '../../src/image/open-chain.ts';
 import { stageAttributes } from './attributes.ts';
 import type { OpenVvdFile } from './disk-file.ts';
 import { isSealed, setHeaderText, writeHeader } from './header.ts';
-import { type Header, INTENT_DELETE, INTENT_MERGE, INTENT_NONE } from './layout.ts';
+import { INTENT_DELETE, INTENT_MERGE, INTENT_NONE, PAGE } from './layout.ts';
 
 const CHUNK = 1024 * 1024;
 
@@ -105,8 +105,7 @@ async function beginMerge(disk: OpenVvdFile): Promise<void> {
   const { header } = disk.layer;
   if (!isSealed(header)) return;
   header.intent = INTENT_MERGE;
-  dropChecksums(header);
-  await writeHeader(disk.file, header);
+  await writeWithoutChecksums(disk);
 }
 
 async function copyRange(
@@ -177,13 +176,17 @@ async function beginDelete(lower: OpenVvdFile, upper: OpenVvdFile): Promise<void
   header.groupPathLength = setHeaderText(header.groupPath, former, 'The former identity');
   header.intentNameLength = setHeaderText(header.intentName, basename(upper.path), 'The name of the disk');
   header.contentId = newUuid();
-  dropChecksums(header);
   header.intent = INTENT_DELETE;
-  await writeHeader(lower.file, header);
+  await writeWithoutChecksums(lower);
 }
 
-function dropChecksums(header: Header): void {
+/** Writes the header of a layer whose data is going to change: it names no checksums, and their space is free. */
+async function writeWithoutChecksums(disk: OpenVvdFile): Promise<void> {
+  const { header, vvdWriter } = disk.layer;
+  const { checksumOffset, checksumPages } = header;
   header.checksumState = 0;
   header.checksumOffset = 0;
   header.checksumPages = 0;
+  await writeHeader(disk.file, header);
+  if (checksumOffset !== 0) vvdWriter?.freeRegion(checksumOffset, checksumPages * PAGE);
 }

@@ -322,6 +322,11 @@ export class Metadata {
     return this.#next;
   }
 
+  /** Space was given back without a change of a table page: the next transaction is for the space list. */
+  spaceChanged(): void {
+    this.#spaceChanged = true;
+  }
+
   /** Commits with the space list as it is now, also when no table page changed. */
   commitSpace(): Promise<void> {
     this.#spaceChanged = true;

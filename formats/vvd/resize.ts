@@ -30,6 +30,7 @@ export interface ResizableDisk {
   flush(): Promise<void>;
   zero(offset: number, length: number, keepAllocated: boolean): void | Promise<void>;
   reserveRegion(length: number): number;
+  freeRegion(place: number, length: number): void;
   clearFrom(size: number, tables: number): Promise<void>;
 }
 
@@ -63,7 +64,8 @@ async function addDirectories(disk: ResizableDisk, directories: number): Promise
       hint: 'convert it to a disk with larger blocks: -o block_size=4M',
     });
   }
-  const moves = directories > header.directoryCapacity;
+  const { directoryOffset, directoryCapacity } = header;
+  const moves = directories > directoryCapacity;
   if (moves) {
     const capacity = Math.min(directories * 2, DIRECTORIES_LIMIT);
     const offset = disk.reserveRegion(capacity * PAGE);
@@ -77,7 +79,10 @@ async function addDirectories(disk: ResizableDisk, directories: number): Promise
   }
   header.directoryPages = directories;
   await writeHeader(file, header);
-  if (moves) disk.metadata.forgetDirectories();
+  if (!moves) return;
+  disk.metadata.forgetDirectories();
+  // one that moved before lies among the blocks: its place can be used again
+  if (directoryOffset >= header.dataOffset) disk.freeRegion(directoryOffset, directoryCapacity * PAGE);
 }
 
 /** Everything is flushed and in place: the pages on disk are the present ones. */

@@ -6,7 +6,6 @@
  */
 import { basename } from 'node:path';
 import { VimgError } from '../../src/base/errors.ts';
-import { roundUp } from '../../src/base/size.ts';
 import { crc32cBulk } from '../../src/binary/crc32c.ts';
 import type { LongOperation } from '../../src/image/lifecycle.ts';
 import { checksumPageCount, readStored } from './block-checksums.ts';
@@ -24,6 +23,7 @@ import {
   PAGE_HEADER,
 } from './layout.ts';
 import { newPage, sealPage } from './page.ts';
+import { readSpaceEnd } from './space-list.ts';
 
 /** @throws VimgError `LOCKED`, `NO_SPACE`, `CANCELLED`; the layer is then as it was */
 export async function sealVvd(path: string, operation: LongOperation): Promise<void> {
@@ -36,10 +36,10 @@ export async function sealVvd(path: string, operation: LongOperation): Promise<v
     }
     await disk.layer.vvdWriter?.close();
     const { tables } = geometry(header.virtualSize, header.blockShift);
-    const offset = roundUp(disk.file.size, PAGE);
+    const offset = await readSpaceEnd(disk.file, header);
     const pages = checksumPageCount(tables);
     await writeChecksums(disk, offset, pages, operation);
-    await disk.file.resize(offset + pages * PAGE);
+    if (disk.file.limits.growable) await disk.file.resize(offset + pages * PAGE);
     await disk.file.flush();
     header.checksumOffset = offset;
     header.checksumPages = pages;

@@ -68,6 +68,11 @@ export async function loadSpace(file: BlockDevice, header: Header): Promise<Spac
   );
 }
 
+/** First byte behind all space in use. @throws VimgError `CORRUPT` when the list is damaged */
+export async function readSpaceEnd(file: BlockDevice, header: Header): Promise<number> {
+  return Math.max((await readSpaceHead(file, header)).spaceEnd, regionsEnd(header));
+}
+
 function regionsEnd(header: Header): number {
   return Math.max(...fixedRegions(header).map((region) => region.offset + region.length));
 }

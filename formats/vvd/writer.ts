@@ -141,6 +141,12 @@ export class VvdWriter implements LayerWriter {
     return this.#map.space.takeRegion(length);
   }
 
+  /** Gives back the space of a structure that the header, durably, does not name any more. */
+  freeRegion(place: number, length: number): void {
+    this.#map.space.free(place, length);
+    this.metadata.spaceChanged();
+  }
+
   /** Clears what is stored at and past `size`, in the first `tables` table pages. */
   clearFrom(size: number, tables: number): Promise<void> {
     return clearFrom(this.#map, size, tables);

@@ -51,6 +51,8 @@ describe('a check of a sound image', () => {
     const disk = await openDisk(file);
     await disk.resize(70_000 * MiB);
     await disk.pwrite(new Uint8Array(9000).fill(1), 69_000 * MiB);
+    await disk.resize(400_000 * MiB); // its directory moves a second time
+    await disk.pwrite(new Uint8Array(9000).fill(1), 390_000 * MiB);
     await disk.resize(17 * MiB + 512);
     await disk.close();
     expect((await checkVvd(file)).findings).toEqual([]);
