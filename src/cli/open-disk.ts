@@ -4,6 +4,7 @@ import { dirname } from 'node:path';
 import { formats } from '../../formats/index.ts';
 import { VimgError } from '../base/errors.ts';
 import { DiskImage, type OpenDiskOptions } from '../image/disk-image.ts';
+import { formatDoubt } from '../image/format-doubt.ts';
 import type { FormatDriver } from '../image/format-driver.ts';
 import { type DiskReference, diskReference } from './disk-reference.ts';
 import type { Context } from './verb.ts';
@@ -23,6 +24,8 @@ export interface OpenRequest {
   readonly snapshot?: string | undefined;
   readonly backing?: boolean;
   readonly infoOnly?: boolean;
+  /** Small transfers may block the thread. Default true; a server says false. */
+  readonly blocking?: boolean;
   /** What is done to a raw disk, for the refusal when raw is only a guess. */
   readonly trusts?: string;
 }
@@ -75,6 +78,7 @@ export async function openDisk(
     snapshot: request.snapshot ?? reference.snapshot,
     backing: request.backing ?? true,
     infoOnly: request.infoOnly ?? false,
+    blocking: request.blocking ?? true,
   };
   const disk = await DiskImage.open(reference.path, options);
   try {
@@ -108,33 +112,19 @@ function knownFormatsHint(): string {
     .join(', ')}`;
 }
 
-/**
- * A raw disk has no magic: whoever writes to it can make it look like another format, and a damaged image of another
- * format looks raw. Where a wrong guess would cost data, the user has to say which it is.
- */
+/** Where a wrong guess would cost data, the user has to say which format it is. qemu-img only warns. */
 function distrustGuess(context: Context, disk: DiskImage, request: OpenRequest, readOnly: boolean): void {
-  const namedRaw = formats.forEnding(disk.path)?.name === 'raw';
   if (context.likeQemuImg) {
     if (disk.probed && !readOnly) warnAboutGuess(context, disk.path);
     return;
   }
-  if (request.trusts === undefined) return;
-  if (disk.probed && !namedRaw) {
-    throw new VimgError(
-      'USAGE',
-      `Could not ${request.trusts} '${disk.path}': its format is not known for sure`,
-      {
-        hint: 'no format claims the content; if it is a raw disk, say so with -f raw',
-      },
-    );
-  }
-  if (!disk.probed && disk.path.toLowerCase().endsWith('.raw')) {
-    throw new VimgError(
-      'USAGE',
-      `Could not ${request.trusts} '${disk.path}': it is named like a raw disk, but its content looks like ${disk.format}`,
-      { hint: `say which it is: -f raw or -f ${disk.format}` },
-    );
-  }
+  const doubt = request.trusts === undefined ? undefined : formatDoubt(disk, formats);
+  if (doubt === undefined) return;
+  throw new VimgError('USAGE', `Could not ${request.trusts} '${disk.path}': ${doubt}`, {
+    hint: disk.probed
+      ? 'no format claims the content; if it is a raw disk, say so with -f raw'
+      : `say which it is: -f raw or -f ${disk.format}`,
+  });
 }
 
 function warnAboutGuess(context: Context, path: string): void {

@@ -1,4 +1,4 @@
-/** Images that vimg makes, read by qemu-img, and the other way round; and 200 random disks through vvd and back. */
+/** Images that vimg makes, read by qemu-img, and the other way round; and random disks through vvd and back. */
 import { closeSync, ftruncateSync, openSync, rmSync, writeSync } from 'node:fs';
 import { type DirectoryResult, dir } from 'tmp-promise';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -130,9 +130,9 @@ describe.skipIf(skip)('interop with qemu-img', () => {
     await vimg('compare', '-f', 'raw', 'new.raw', 'new.qcow2');
   });
 
-  it('200 random disks go to vvd and back, and qemu-img finds all of them identical', async () => {
+  it('random disks go to vvd and back, and qemu-img finds all of them identical', async () => {
     const compared: Promise<void>[] = [];
-    for (let seed = 1000; seed < 1200; seed++) {
+    for (let seed = 1000; seed < 1040; seed++) {
       const [raw, vvd, back] = [`${seed}.raw`, `${seed}.vvd`, `${seed}.back`] as const;
       makeRaw(raw, seed);
       const compress = seed % 3 === 0 ? ['-c'] : [];
@@ -148,6 +148,6 @@ describe.skipIf(skip)('interop with qemu-img', () => {
       if (compared.length % 4 === 0) await Promise.all(compared);
     }
     await Promise.all(compared);
-    expect(compared).toHaveLength(200);
+    expect(compared).toHaveLength(40);
   });
 });
