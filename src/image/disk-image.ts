@@ -8,6 +8,7 @@
 import { VimgError } from '../base/errors.ts';
 import { isPromise, type MaybePromise } from '../base/maybe-promise.ts';
 import type { BlockDevice, DeviceLimits, Extent, WriteZeroesOptions } from '../device/block-device.ts';
+import { PendingWork } from '../device/pending-work.ts';
 import { ChainResolver } from './chain-resolver.ts';
 import { BEHIND, COMPRESSED, DATA, type Layer, type LayerWriter, Location, ZERO } from './layer.ts';
 import { type OpenDiskOptions, openLayers } from './open-chain.ts';
@@ -44,6 +45,7 @@ export class DiskImage implements BlockDevice {
   readonly #resolver: ChainResolver;
   readonly #reads: ReadPath;
   readonly #writes: WritePath | undefined;
+  readonly #underWay = new PendingWork();
   #closed: Promise<void> | undefined;
 
   /** Use {@link DiskImage.open}; this takes layers that are open already. */
@@ -94,27 +96,32 @@ export class DiskImage implements BlockDevice {
 
   pread(buffer: Uint8Array, offset: number): MaybePromise<void> {
     this.#checkRange(offset, buffer.length, 'read');
-    return this.#reads.read(buffer, offset);
+    return this.#track(this.#reads.read(buffer, offset));
   }
 
   pwrite(buffer: Uint8Array, offset: number): MaybePromise<void> {
     this.#checkRange(offset, buffer.length, 'write');
-    return this.#writable().write(buffer, offset);
+    return this.#track(this.#writable().write(buffer, offset));
   }
 
   writeZeroes(offset: number, length: number, options: WriteZeroesOptions = {}): MaybePromise<void> {
     this.#checkRange(offset, length, 'write zeroes');
-    return this.#writable().zero(offset, length, options.keepAllocated ?? false);
+    return this.#track(this.#writable().zero(offset, length, options.keepAllocated ?? false));
   }
 
   /** The aligned part of the range reads as zeroes afterwards; its space is freed. */
   discard(offset: number, length: number): MaybePromise<void> {
     this.#checkRange(offset, length, 'discard');
-    return this.#writable().discard(offset, length);
+    return this.#track(this.#writable().discard(offset, length));
   }
 
   flush(): MaybePromise<void> {
-    return this.#writes?.flush();
+    return this.#track(this.#writes?.flush());
+  }
+
+  /** Counts what did not complete in the same tick: a write that is under way when the disk is closed is not lost. */
+  #track(work: MaybePromise<void>): MaybePromise<void> {
+    return isPromise(work) ? this.#underWay.track(work) : work;
   }
 
   status(offset: number, length: number): MaybePromise<Extent> {
@@ -132,7 +139,7 @@ export class DiskImage implements BlockDevice {
   }
 
   async resize(size: number): Promise<void> {
-    await this.#writable().resize(size);
+    await this.#underWay.track(this.#writable().resize(size));
   }
 
   /**
@@ -142,20 +149,21 @@ export class DiskImage implements BlockDevice {
    */
   async writeCompressed(offset: number, unit: Uint8Array): Promise<void> {
     this.#checkRange(offset, unit.length, 'write');
-    await this.#writable().writeCompressed(offset, unit);
+    await this.#underWay.track(this.#writable().writeCompressed(offset, unit));
   }
 
   async allocatedBytes(): Promise<number | undefined> {
     return await this.top.file.allocatedBytes();
   }
 
-  /** Flushes, closes every layer and releases their locks. Throws what the flush threw; idempotent. */
+  /** Waits for what is under way, flushes, closes every layer and releases their locks. Throws what the flush threw; idempotent. */
   close(): Promise<void> {
     this.#closed ??= this.#closeLayers();
     return this.#closed;
   }
 
   async #closeLayers(): Promise<void> {
+    await this.#underWay.idle();
     const failures: unknown[] = [];
     for (const layer of this.layers) {
       try {

@@ -1,0 +1,42 @@
+/** Closing a disk while operations are under way: what then succeeds is in the file. */
+import { describe, expect, it } from 'vitest';
+import { createVvd } from '../../formats/vvd/create.ts';
+import { openVvd } from '../../formats/vvd/open.ts';
+import type { BlockDevice } from '../../src/device/block-device.ts';
+import { MemoryDevice } from '../../src/device/memory-device.ts';
+import { DiskImage } from '../../src/image/disk-image.ts';
+import { closedGate } from '../../src/image/gate-policies.ts';
+import { ShuffleDevice } from '../../src/testing/index.ts';
+
+const BLOCK = 64 * 1024;
+
+async function open(file: BlockDevice): Promise<DiskImage> {
+  return new DiskImage('memory', [await openVvd(file, { readOnly: false, gate: closedGate })]);
+}
+
+describe('a disk closed in the middle of operations', () => {
+  it.each(Array.from({ length: 20 }, (_, i) => i))('keeps what they wrote (order %i)', async (seed) => {
+    const memory = MemoryDevice.create(0);
+    await createVvd(memory, { virtualSize: 64 * BLOCK, options: { block_size: BLOCK }, gate: closedGate });
+    const disk = await open(new ShuffleDevice(memory, seed, { sameTickOneIn: 0 }));
+    const blocks = [1, 2, 3, 10, 11, 40];
+    const writes = blocks.map(async (block) => disk.pwrite(new Uint8Array(BLOCK).fill(block), block * BLOCK));
+    const compressed = disk.writeCompressed(50 * BLOCK, new Uint8Array(BLOCK).fill(50));
+    await Promise.all([disk.close(), ...writes, compressed]);
+    const again = await open(memory);
+    for (const block of [...blocks, 50]) {
+      const seen = new Uint8Array(BLOCK);
+      await again.pread(seen, block * BLOCK);
+      expect(seen.every((byte) => byte === block)).toBe(true);
+    }
+    await again.close();
+  });
+
+  it('refuses what comes after', async () => {
+    const memory = MemoryDevice.create(0);
+    await createVvd(memory, { virtualSize: BLOCK, options: {}, gate: closedGate });
+    const disk = await open(memory);
+    await disk.close();
+    await expect(async () => disk.pwrite(new Uint8Array(512), 0)).rejects.toMatchObject({ code: 'IO' });
+  });
+});
