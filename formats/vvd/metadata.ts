@@ -336,7 +336,7 @@ export class Metadata {
   #start(): Promise<void> {
     const running = this.#transact()
       .catch((error: unknown) => {
-        throw this.#fail(error);
+        throw this.fail(error);
       })
       .finally(() => {
         if (this.#running === running) this.#running = undefined;
@@ -345,7 +345,8 @@ export class Metadata {
     return running;
   }
 
-  #fail(error: unknown): VimgError {
+  /** Nothing is written any more: what is on disk is not known, and the next open settles it. */
+  fail(error: unknown): VimgError {
     this.#failure ??= fromSystemError(error, { op: 'write metadata', path: this.file.name });
     return this.#failure;
   }

@@ -17,6 +17,7 @@ import {
   INTENT_TRIM,
   PAGE,
   PAGE_DIRECTORY,
+  PAGE_HEADER,
 } from './layout.ts';
 import type { Metadata } from './metadata.ts';
 import { newPage, sealPage } from './page.ts';
@@ -38,7 +39,7 @@ const SECTOR = 512;
 
 /** @throws VimgError `LIMIT` past the largest size, `NO_SPACE` */
 export async function growDisk(disk: ResizableDisk, size: number, behindSize: number): Promise<void> {
-  const { header, file } = disk;
+  const { header } = disk;
   checkSize(size);
   const oldSize = header.virtualSize;
   const { directories } = geometry(size, header.blockShift);
@@ -52,8 +53,20 @@ export async function growDisk(disk: ResizableDisk, size: number, behindSize: nu
     await disk.zero(hiddenStart, hiddenEnd - hiddenStart, false);
     await disk.flush();
   }
-  header.virtualSize = size;
-  await writeHeader(file, header);
+  await changeHeader(disk, { virtualSize: size });
+}
+
+/**
+ * Changes the header in memory and on disk. When the write fails nobody knows which of the two is on disk: nothing
+ * more is written then, and the next open finds out.
+ */
+async function changeHeader(disk: ResizableDisk, change: Partial<Header>): Promise<void> {
+  Object.assign(disk.header, change);
+  try {
+    await writeHeader(disk.file, disk.header);
+  } catch (error) {
+    throw disk.metadata.fail(error);
+  }
 }
 
 /** Lets the header name more directory pages; those that were never written need not be. */
@@ -65,60 +78,67 @@ async function addDirectories(disk: ResizableDisk, directories: number): Promise
     });
   }
   const { directoryOffset, directoryCapacity } = header;
-  const moves = directories > directoryCapacity;
-  if (moves) {
+  if (directories > directoryCapacity) {
     const capacity = Math.min(directories * 2, DIRECTORIES_LIMIT);
     const offset = disk.reserveRegion(capacity * PAGE);
     // the list on disk may still call this place free: it must not once the header names it
     await disk.metadata.commitSpace();
     await copyDirectories(disk, offset);
-    await file.resize(Math.max(file.size, offset + directories * PAGE));
-    header.directoryOffset = offset;
-    header.directoryCapacity = capacity;
-    header.sequence = disk.metadata.sequence;
+    await reach(file, offset + directories * PAGE);
+    await changeHeader(disk, {
+      directoryOffset: offset,
+      directoryCapacity: capacity,
+      directoryPages: directories,
+      sequence: disk.metadata.sequence,
+    });
+    disk.metadata.forgetDirectories();
+    // one that moved before lies among the blocks: its place can be used again
+    if (directoryOffset >= header.dataOffset) disk.freeRegion(directoryOffset, directoryCapacity * PAGE);
+    return;
   }
-  header.directoryPages = directories;
-  await writeHeader(file, header);
-  if (!moves) return;
-  disk.metadata.forgetDirectories();
-  // one that moved before lies among the blocks: its place can be used again
-  if (directoryOffset >= header.dataOffset) disk.freeRegion(directoryOffset, directoryCapacity * PAGE);
+  await reach(file, directoryOffset + directories * PAGE);
+  await changeHeader(disk, { directoryPages: directories });
 }
 
-/** Everything is flushed and in place: the pages on disk are the present ones. */
+/** The pages that a header counts lie in the file, written or not. */
+async function reach(file: BlockDevice, end: number): Promise<void> {
+  if (file.size < end) await file.resize(end);
+}
+
+/** Everything is flushed: the pages in memory, which were verified, are those on disk. */
 async function copyDirectories(disk: ResizableDisk, target: number): Promise<void> {
   const { file, header } = disk;
   for (let index = 0; index < header.directoryPages; index++) {
     if (!disk.metadata.isDirectoryWritten(index)) continue;
-    const bytes = new Uint8Array(PAGE);
-    await file.pread(bytes, header.directoryOffset + index * PAGE);
+    const { bytes } = await disk.metadata.directory(index);
     const place = target + index * PAGE;
     const page = newPage(PAGE_DIRECTORY, index, header.diskUuid, place);
-    page.set(bytes.subarray(64), 64);
+    page.set(bytes.subarray(PAGE_HEADER), PAGE_HEADER);
     sealPage(page, header.sequence);
     await file.pwrite(page, place);
   }
 }
 
 export async function shrinkDisk(disk: ResizableDisk, size: number): Promise<void> {
-  const { header, file } = disk;
   checkSize(size);
   await disk.flush();
-  header.virtualSize = size;
-  header.intent = INTENT_TRIM;
-  header.intentSize = size;
-  await writeHeader(file, header);
+  await changeHeader(disk, { virtualSize: size, intent: INTENT_TRIM, intentSize: size });
   await finishTrim(disk);
 }
 
-/** Clears what is past the end, then drops the intent. Doing it again changes nothing. */
+/**
+ * Clears what is past the end, then drops the intent. Doing it again changes nothing; until it is done nothing else
+ * may be written, since the disk could grow over what is still to be cleared.
+ */
 export async function finishTrim(disk: ResizableDisk): Promise<void> {
-  const { header, file } = disk;
-  await disk.clearFrom(header.intentSize, header.directoryPages * ENTRIES);
-  await disk.flush();
-  header.intent = INTENT_NONE;
-  header.intentSize = 0;
-  await writeHeader(file, header);
+  const { header } = disk;
+  try {
+    await disk.clearFrom(header.intentSize, header.directoryPages * ENTRIES);
+    await disk.flush();
+  } catch (error) {
+    throw disk.metadata.fail(error);
+  }
+  await changeHeader(disk, { intent: INTENT_NONE, intentSize: 0 });
 }
 
 function checkSize(size: number): void {

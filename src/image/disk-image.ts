@@ -46,6 +46,8 @@ export class DiskImage implements BlockDevice {
   readonly #reads: ReadPath;
   readonly #writes: WritePath | undefined;
   readonly #underWay = new PendingWork();
+  /** A resize is under way; never rejects. */
+  #resizing: Promise<void> | undefined;
   #closed: Promise<void> | undefined;
 
   /** Use {@link DiskImage.open}; this takes layers that are open already. */
@@ -95,27 +97,34 @@ export class DiskImage implements BlockDevice {
   }
 
   pread(buffer: Uint8Array, offset: number): MaybePromise<void> {
+    if (this.#resizing !== undefined) return this.#resizing.then(() => this.pread(buffer, offset));
     this.#checkRange(offset, buffer.length, 'read');
     return this.#track(this.#reads.read(buffer, offset));
   }
 
   pwrite(buffer: Uint8Array, offset: number): MaybePromise<void> {
+    if (this.#resizing !== undefined) return this.#resizing.then(() => this.pwrite(buffer, offset));
     this.#checkRange(offset, buffer.length, 'write');
     return this.#track(this.#writable().write(buffer, offset));
   }
 
   writeZeroes(offset: number, length: number, options: WriteZeroesOptions = {}): MaybePromise<void> {
+    if (this.#resizing !== undefined) {
+      return this.#resizing.then(() => this.writeZeroes(offset, length, options));
+    }
     this.#checkRange(offset, length, 'write zeroes');
     return this.#track(this.#writable().zero(offset, length, options.keepAllocated ?? false));
   }
 
   /** The aligned part of the range reads as zeroes afterwards; its space is freed. */
   discard(offset: number, length: number): MaybePromise<void> {
+    if (this.#resizing !== undefined) return this.#resizing.then(() => this.discard(offset, length));
     this.#checkRange(offset, length, 'discard');
     return this.#track(this.#writable().discard(offset, length));
   }
 
   flush(): MaybePromise<void> {
+    if (this.#resizing !== undefined) return this.#resizing.then(() => this.flush());
     return this.#track(this.#writes?.flush());
   }
 
@@ -131,6 +140,7 @@ export class DiskImage implements BlockDevice {
 
   /** The extent at `offset`, `length` bytes long at most. Neighbours of one kind are not merged. */
   mapAt(offset: number, length: number): MaybePromise<MapExtent> {
+    if (this.#resizing !== undefined) return this.#resizing.then(() => this.mapAt(offset, length));
     this.#checkRange(offset, length, 'map');
     const location = new Location();
     const depth = this.#resolver.resolve(offset, length, location);
@@ -138,8 +148,21 @@ export class DiskImage implements BlockDevice {
     return this.#mapExtent(offset, location, depth);
   }
 
+  /** Sets the size. It starts when everything under way is done, and what comes meanwhile waits for its end. */
   async resize(size: number): Promise<void> {
-    await this.#underWay.track(this.#writable().resize(size));
+    const writes = this.#writable();
+    while (this.#resizing !== undefined) await this.#resizing;
+    let done = (): void => undefined;
+    this.#resizing = new Promise((resolve) => {
+      done = resolve;
+    });
+    try {
+      await this.#underWay.idle();
+      await writes.resize(size);
+    } finally {
+      this.#resizing = undefined;
+      done();
+    }
   }
 
   /**
@@ -148,6 +171,7 @@ export class DiskImage implements BlockDevice {
    * @throws VimgError `UNSUPPORTED` when the format cannot
    */
   async writeCompressed(offset: number, unit: Uint8Array): Promise<void> {
+    while (this.#resizing !== undefined) await this.#resizing;
     this.#checkRange(offset, unit.length, 'write');
     await this.#underWay.track(this.#writable().writeCompressed(offset, unit));
   }
@@ -156,13 +180,17 @@ export class DiskImage implements BlockDevice {
     return await this.top.file.allocatedBytes();
   }
 
-  /** Waits for what is under way, flushes, closes every layer and releases their locks. Throws what the flush threw; idempotent. */
+  /**
+   * Waits for what is under way, flushes, closes every layer and releases their locks. Throws what the flush threw;
+   * idempotent.
+   */
   close(): Promise<void> {
     this.#closed ??= this.#closeLayers();
     return this.#closed;
   }
 
   async #closeLayers(): Promise<void> {
+    while (this.#resizing !== undefined) await this.#resizing;
     await this.#underWay.idle();
     const failures: unknown[] = [];
     for (const layer of this.layers) {

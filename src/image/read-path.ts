@@ -88,15 +88,14 @@ export class ReadPath {
   #readCompressed(part: Uint8Array, offset: number, location: Location, depth: number): MaybePromise<void> {
     const layer = this.#resolver.layers[depth] as Layer;
     const within = offset - location.unitOffset;
-    const place = location.deviceOffset;
-    const cached = this.#decompressed.get(depth, place);
+    const cached = this.#decompressed.get(depth, location);
     if (cached) {
       part.set(cached.subarray(within, within + part.length));
       return;
     }
     const asked = Object.assign(new Location(), location);
     const io = this.#decompressed
-      .load(depth, place, () => layer.decompress(asked))
+      .load(depth, asked, () => layer.decompress(asked))
       .then((unit) => {
         invariant(unit.length >= within + part.length, 'a decompressed unit covers its location');
         part.set(unit.subarray(within, within + part.length));

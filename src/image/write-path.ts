@@ -191,8 +191,9 @@ export class WritePath {
       throw new VimgError('UNSUPPORTED', `The format ${this.#layer.format} cannot hold compressed data`);
     }
     await this.#begin();
-    this.#reads.forgetTop();
-    if (!(await this.#writer.writeCompressed(offset, unit))) await this.write(unit, offset);
+    const stored = await this.#writer.writeCompressed(offset, unit);
+    this.#reads.forgetTop(); // also what was read while the unit was being compressed: it may lie where that did
+    if (!stored) await this.write(unit, offset);
   }
 
   flush(): MaybePromise<void> {
