@@ -53,10 +53,15 @@ async function main(): Promise<void> {
   };
   const machine = await describeMachine(values.dir);
   const shop = new Workshop({ parent: values.dir, hasPeer: machine.peer !== undefined, say });
-  process.once('SIGINT', () => {
-    shop.remove();
-    process.exit(130);
-  });
+  for (const [signal, status] of [
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const) {
+    process.once(signal, () => {
+      shop.remove();
+      process.exit(status);
+    });
+  }
   try {
     const measurements = await measureAll(shop, plan);
     const asJson = `${JSON.stringify({ machine, measurements }, undefined, 2)}\n`;
@@ -108,7 +113,8 @@ async function measureOne(
     const found = await measureBout(shop, work, size, bout, pairs);
     const ratio = found.ratio ? `, ratio ${found.ratio.ofMedians.toFixed(2)}` : '';
     say(`${work.name}, ${size.label}: ${Math.round(found.ours.summary.median)} ${work.metric}${ratio}`);
-    if (plan.profile) for (const line of await profileRun(shop, bout.ours)) say(line);
+    const isNode = bout.ours.command.program === process.execPath;
+    if (plan.profile && isNode) for (const line of await profileRun(shop, bout.ours)) say(line);
     return found;
   } finally {
     await bout.finish?.();
