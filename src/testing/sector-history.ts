@@ -98,6 +98,14 @@ export class SectorHistory {
     for (const value of operation.values) value.settled = now;
   }
 
+  /** The session ended without a flush that covers all it wrote: any of that may be there or not. */
+  abandon(): void {
+    const covered = this.#flushes.reduce((latest, flush) => Math.max(latest, flush.called), -1);
+    for (const values of this.#sectors.values()) {
+      for (const value of values) if (value.settled >= covered) value.settled = Number.POSITIVE_INFINITY;
+    }
+  }
+
   /** A flush is called. Pass what this returns to `flushed` when it was acknowledged. */
   flushCalled(): number {
     return ++this.#clock;
@@ -113,6 +121,16 @@ export class SectorHistory {
     for (const flush of this.#flushes) {
       if (flush.since <= position) covered = Math.max(covered, flush.called);
     }
+    return this.#promise(covered, position);
+  }
+
+  /** What may be read now, from the disk as it is open: what succeeded last, or what failed or is under way since. */
+  present(): SectorPromise {
+    return this.#promise(Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
+  }
+
+  /** Everything that settled before tick `covered` is certain. */
+  #promise(covered: number, position: number): SectorPromise {
     const allowed = new Map<number, readonly number[]>();
     for (const [sector, values] of this.#sectors) {
       let first = 0;

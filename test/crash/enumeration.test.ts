@@ -27,7 +27,7 @@ interface Totals {
 }
 
 async function runWorkload(seed: number, totals: Totals): Promise<void> {
-  const recorded = await recordWorkload(seed, STEPS);
+  const recorded = await recordWorkload(seed, { steps: STEPS });
   const random = new SeededRandom(seed + 1);
   const { events } = recorded.file;
   const moments = Array.from({ length: MOMENTS }, () => random.below(events.length + 1)).sort(
