@@ -1,11 +1,14 @@
 /**
- * Ctrl-C and friends. The first signal asks the work to stop and clean up; a second one ends the tool at once, and
- * the exit hook of src/job/pending-file.ts still removes what is half-made.
+ * Ctrl-C and friends. The first signal asks the work to stop and clean up. A second one, or work that does not stop
+ * soon, ends the tool at once; the exit hook of src/image/pending-file.ts still removes what is half-made.
  */
 import { VimgError } from '../base/errors.ts';
 
 /** Exit status of work that was interrupted, as a shell reports it for SIGINT. */
 export const INTERRUPTED_STATUS = 130;
+
+/** Work that has no place to stop at (one long call of the kernel) is not waited for longer than this. */
+const PATIENCE_MS = 3000;
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
@@ -39,6 +42,7 @@ export class Interruption {
   readonly #onSignal = (): void => {
     if (this.#interrupted) process.exit(INTERRUPTED_STATUS);
     this.#interrupted = true;
+    setTimeout(() => process.exit(INTERRUPTED_STATUS), PATIENCE_MS).unref();
     this.abort('Interrupted');
   };
 }

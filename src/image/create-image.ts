@@ -2,15 +2,15 @@
  * Creating an image file: under a temporary name, made durable, then renamed. Whoever looks sees no image or a whole
  * one.
  */
-import { existsSync, statSync, unlinkSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { dirname, isAbsolute, relative } from 'node:path';
 import { fromSystemError, VimgError } from '../base/errors.ts';
 import { FileDevice } from '../device/file-device.ts';
-import { renameDurably, temporaryPath } from '../host/atomic-file.ts';
 import { DiskImage } from './disk-image.ts';
 import type { FormatDriver, OptionValues } from './format-driver.ts';
 import { closedGate } from './gate-policies.ts';
 import type { OpenDiskOptions } from './open-chain.ts';
+import { PendingFile } from './pending-file.ts';
 import type { FormatRegistry } from './registry.ts';
 
 export interface CreateImageOptions {
@@ -100,22 +100,23 @@ export async function writeAtomically(
     return;
   }
   if (stat) await refuseInUse(path);
-  const temporary = temporaryPath(path);
+  const pending = new PendingFile(path);
   try {
-    const file = await FileDevice.open(temporary, { readOnly: false, create: 'exclusive', lock: 'write' });
+    const file = await FileDevice.open(pending.path, { readOnly: false, create: 'exclusive', lock: 'write' });
     try {
       await write(file);
       await file.flush();
       if (exclusive && existsSync(path))
         throw new VimgError('EXISTS', 'The file exists already', { op: 'create', path });
-      await renameDurably(temporary, path);
+      await pending.commit(true);
     } finally {
       await file.close();
     }
   } catch (error) {
-    removeTemporary(temporary);
     const failure = fromSystemError(error, { op: 'create', path });
-    throw failure.path === temporary ? failure.about(path) : failure;
+    throw failure.path === pending.path ? failure.about(path) : failure;
+  } finally {
+    pending.abandon();
   }
 }
 
@@ -133,15 +134,6 @@ async function writeInPlace(path: string, write: (file: FileDevice) => Promise<v
 async function refuseInUse(path: string): Promise<void> {
   const file = await FileDevice.open(path, { readOnly: false, lock: 'write' });
   await file.close();
-}
-
-function removeTemporary(path: string): void {
-  try {
-    unlinkSync(path);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
-      throw fromSystemError(error, { op: 'remove', path });
-  }
 }
 
 /** How a file is named from the folder of another: what a header stores. */

@@ -12,11 +12,11 @@ import { FileDevice } from '../device/file-device.ts';
 import { DiskImage, type OpenDiskOptions } from '../image/disk-image.ts';
 import type { CreateLayerOptions, FormatDriver, OptionValues } from '../image/format-driver.ts';
 import { closedGate } from '../image/gate-policies.ts';
+import { PendingFile } from '../image/pending-file.ts';
 import type { FormatRegistry } from '../image/registry.ts';
 import { type CopyTarget, copyDevice } from './copy.ts';
 import { countDataBytes } from './device-ranges.ts';
 import { type JobOptions, throwIfCancelled } from './job.ts';
-import { PendingFile } from './pending-file.ts';
 import { ProgressMeter } from './progress.ts';
 
 export interface ConvertTarget {

@@ -12,7 +12,7 @@ import {
 import { join } from 'node:path';
 import { type DirectoryResult, dir } from 'tmp-promise';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { requireTool } from '../reference-tools.ts';
+import { requireMount, requireTool } from '../reference-tools.ts';
 import { BUILT_TOOL, type Outcome, runShell, sessionEnvironment } from './session.ts';
 
 let folder: DirectoryResult;
@@ -89,6 +89,25 @@ describe('signals', () => {
     expect(readdirSync(work)).toEqual(['source.raw']);
   });
 
+  it('work that has no place to stop at ends with the second SIGINT, and leaves nothing', async () => {
+    const child = spawn(
+      process.execPath,
+      [BUILT_TOOL, 'create', '-o', 'preallocation=full', 'full.raw', '1G'],
+      {
+        cwd: work,
+        env: environment,
+        stdio: 'ignore',
+      },
+    );
+    const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
+    while (readdirSync(work).length === 1) await new Promise((resolve) => setTimeout(resolve, 5));
+    child.kill('SIGINT');
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    child.kill('SIGINT');
+    expect(await ended).toBe(130);
+    expect(readdirSync(work)).toEqual(['source.raw']);
+  });
+
   it('kill -9 leaves the old file as it was, and never half a new one under its name', async () => {
     writeFileSync(join(work, 'target.vvd'), 'old');
     const ended = await interrupted(['source.raw', 'target.vvd'], (child) => child.kill('SIGKILL'));
@@ -159,6 +178,25 @@ describe('the environment', () => {
     expect(ended.stderr.split('\n').filter((line) => line.startsWith('vimg: Could not create'))).toHaveLength(
       2,
     );
+  });
+
+  it.skipIf(requireMount())('a full disk: an error that says so, and nothing left', async () => {
+    expect((await shell('mkdir full && mount -t tmpfs -o size=8m tmpfs full')).status).toBe(0);
+    try {
+      writeFileSync(join(work, 'full', 'old'), 'old');
+      for (const format of ['raw', 'vvd', 'qcow2']) {
+        const ended = await shell(`vimg convert -O ${format} source.raw full/old`);
+        expect(ended.status).toBe(1);
+        expect(ended.stderr).toMatch(/^vimg: .*No space left on device.*\nhint: free some space/);
+        expect(ended.stderr).not.toContain('.tmp');
+      }
+      const created = await shell('vimg create -q -o preallocation=full full/new.raw 24M');
+      expect(created.stderr).toMatch(/^vimg: .*No space left on device/);
+      expect(readdirSync(join(work, 'full'))).toEqual(['old']);
+      expect(readFileSync(join(work, 'full', 'old'), 'utf8')).toBe('old');
+    } finally {
+      await shell('umount full');
+    }
   });
 
   it('two tools at one disk: the second is refused, and told who holds it', async () => {
