@@ -1,10 +1,16 @@
+/**
+ * Tests of everything, against the sources; `test/cli` and `test/library` against what `npm run build` made of them.
+ *
+ * No test measures time: the limits are there to end what hangs, also on a machine that has much else to do. Slow
+ * files are test/crash, test/model, test/e2e and test/cli; nothing runs twice because it failed once.
+ */
 import { defineConfig, type ViteUserConfig } from 'vitest/config';
 
 const config: ViteUserConfig = defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    testTimeout: 60_000,
-    hookTimeout: 120_000,
+    testTimeout: 240_000,
+    hookTimeout: 240_000,
     pool: 'forks',
     maxWorkers: 2,
   },
