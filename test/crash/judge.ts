@@ -3,6 +3,7 @@
  * then it is written on, closed, and everything is where it should be. A second crash may come at any time.
  */
 import { ok, strictEqual } from 'node:assert/strict';
+import { checkVvd } from '../../formats/vvd/check.ts';
 import type { VvdLayer } from '../../formats/vvd/layer.ts';
 import type { SeededRandom } from '../../src/base/random.ts';
 import type { BlockDevice } from '../../src/device/block-device.ts';
@@ -15,6 +16,8 @@ import { walkVvd } from './vvd-walk.ts';
 
 /** Writes after a crash are counted from here. */
 const LATER_VERSIONS = 50_000;
+
+const CLOSED = 'the closed file';
 
 /** What may be found on a medium. */
 interface Expectation {
@@ -57,6 +60,7 @@ export class Judge {
     this.counts.states++;
     if (depth > 0) this.counts.nested++;
     const seen = await this.#look(medium.fork({ readOnly: true }), expected);
+    if (this.#random.oneIn(10)) await this.#check(medium, 'after the crash');
     const start = medium.fork();
     const file = new RecordingDevice(medium);
     const disk = await openDisk(file, this.#recorded.parent);
@@ -169,6 +173,17 @@ export class Judge {
     const { problems, leaked } = walkVvd(medium);
     ok(problems.length === 0, `the closed file: ${problems.slice(0, 5).join('; ')}`);
     this.counts.leakedMost = Math.max(this.counts.leakedMost, leaked);
+    if (this.#random.oneIn(10)) await this.#check(medium, CLOSED);
+  }
+
+  /** The check of the format agrees: what a crash leaves is no corruption. */
+  async #check(medium: MemoryDevice, when: string): Promise<void> {
+    const { findings } = await checkVvd(medium.fork({ readOnly: true }));
+    // a crash may tear one header copy; the other is what counts then, and the next header write mends it
+    const corruptions = findings.filter(
+      ({ kind, severity }) => severity === 'corruption' && (kind !== 'header-copy' || when === CLOSED),
+    );
+    ok(corruptions.length === 0, `${when}, check says: ${corruptions[0]?.message}`);
   }
 
   /** Another crash while the first one was being recovered from, or while the disk was written on. */
