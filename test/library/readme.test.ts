@@ -3,12 +3,13 @@
  * folder; `…` stands for anything within a line, a line `…` for any lines. Blocks marked `ts` are programs, compiled
  * against the types of the built package and run; a `text` block behind one is what it prints.
  */
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { dir } from 'tmp-promise';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { runShell, sessionEnvironment } from '../cli/session.ts';
 import { ROOT } from '../structure/source-files.ts';
+import { compilePrograms } from './programs.ts';
 
 interface Block {
   readonly kind: string;
@@ -79,20 +80,10 @@ describe('README.md', () => {
 
   it('shows programs that compile and print what it shows', async () => {
     const place = join(folder, 'library');
-    mkdirSync(join(place, 'node_modules/@types'), { recursive: true });
-    symlinkSync(ROOT, join(place, 'node_modules/vimg'));
-    symlinkSync(join(ROOT, 'node_modules/@types/node'), join(place, 'node_modules/@types/node'));
-    const compilerOptions = {
-      module: 'nodenext',
-      target: 'es2022',
-      strict: true,
-      types: ['node'],
-    };
-    writeFileSync(join(place, 'tsconfig.json'), JSON.stringify({ compilerOptions, include: ['*.mts'] }));
+    mkdirSync(place);
     const programs = blocks.flatMap((block, index) => (block.kind === 'ts' ? [{ block, index }] : []));
-    for (const { block } of programs) writeFileSync(join(place, `line-${block.line}.mts`), block.text);
-    const compiled = await runShell(`node ${ROOT}/node_modules/typescript/bin/tsc -p .`, place, environment);
-    expect(compiled).toEqual({ stdout: '', stderr: '', status: 0 });
+    const texts = new Map(programs.map(({ block }) => [`line-${block.line}`, block.text]));
+    expect(await compilePrograms(place, texts)).toBe('');
     for (const { block, index } of programs) {
       const run = await runShell(`node line-${block.line}.mjs`, place, environment);
       const next = blocks[index + 1];
