@@ -30,10 +30,12 @@ export async function examineSpaceList(
   return undefined;
 }
 
-/** Regions that the header names, as far as they lie among the blocks. */
+const HEADER_REGION: Region = { name: 'header', offset: 0, length: 2 * PAGE, used: 2 * PAGE };
+
+/** The header and the regions that it names, as far as they lie among the blocks. */
 export function regionsAmongBlocks(image: ImageUnderCheck): Region[] {
   const { header } = image;
-  return fixedRegions(header)
+  return [HEADER_REGION, ...fixedRegions(header)]
     .filter((region) => region.offset + region.length > header.dataOffset && region.length > 0)
     .map((region) => {
       const before = Math.max(0, header.dataOffset - region.offset);
