@@ -15,6 +15,7 @@ import {
   editPage,
   flipBit,
   KiB,
+  MiB,
   openDisk,
   readAll,
   readPage,
@@ -24,6 +25,7 @@ import {
 } from './sample-image.ts';
 
 const BLOCK = 64 * KiB;
+const SMALL = { compression: 'none', steps: 60, virtualSize: 17 * MiB };
 const HEAD = 64 + 2592;
 let folder: string;
 let cleanup: () => Promise<void>;
@@ -49,7 +51,7 @@ async function repair(file: MemoryDevice, what: 'leaks' | 'all' = 'all'): Promis
 
 /** A disk with free extents between its blocks. */
 async function image(seed = 1): Promise<Sample> {
-  const sample = await sampleImage(seed, { compression: 'none', steps: 60 });
+  const sample = await sampleImage(seed, SMALL);
   const disk = await openDisk(sample.file);
   for (let block = 0; block < 60; block += 3) await disk.discard(block * BLOCK, BLOCK);
   await disk.pread(sample.content, 0);
@@ -132,7 +134,7 @@ describe('a repair', () => {
   });
 
   it('brings an image that was not closed in order first', async () => {
-    const { crashed, content } = await sampleImage(2, { compression: 'none', steps: 60 });
+    const { crashed, content } = await sampleImage(2, SMALL);
     for (const { place } of await tablePlaces(crashed))
       await crashed.pwrite(new Uint8Array(100), place + 2000);
     await flipBit(crashed, 300, 1);
@@ -146,7 +148,7 @@ describe('a repair', () => {
 
   it('takes a damaged page from the journal when that still holds it', async () => {
     // as on a medium whose space cannot be given back: the journal keeps the transactions that are in place
-    const { crashed, file, content } = await sampleImage(3, { compression: 'none', steps: 60 });
+    const { crashed, file, content } = await sampleImage(3, SMALL);
     const { journalOffset, journalSlotPages } = await readHeader(file);
     const journal = new Uint8Array(2 * journalSlotPages * PAGE);
     await crashed.pread(journal, journalOffset);
