@@ -4,7 +4,7 @@
  * Whoever wants to change the mapping of such a block waits here. Writes that complete in one tick never meet.
  */
 import { invariant } from '../../src/base/errors.ts';
-import type { MetadataPage } from './metadata.ts';
+import type { MetadataPage } from './page-cache.ts';
 
 export interface BusyBlocks {
   readonly first: number;

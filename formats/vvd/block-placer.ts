@@ -21,7 +21,7 @@ import {
 } from './entry.ts';
 import { ENTRIES, SUB_BLOCKS } from './layout.ts';
 import type { Mapping } from './mapping.ts';
-import type { MetadataPage } from './metadata.ts';
+import type { MetadataPage } from './page-cache.ts';
 
 export class BlockPlacer {
   readonly #map: Mapping;

@@ -20,7 +20,7 @@ import {
 import { freeHostSpace } from './host-space.ts';
 import { ENTRIES, SUB_BLOCKS } from './layout.ts';
 import type { Mapping } from './mapping.ts';
-import type { MetadataPage } from './metadata.ts';
+import type { MetadataPage } from './page-cache.ts';
 
 export class BlockZeroer {
   readonly #map: Mapping;

@@ -34,7 +34,8 @@ import {
 import { formerIdentity, headerText, isSealed } from './header.ts';
 import { describeVvd } from './info.ts';
 import { ENTRIES, type Header, INTENT_DELETE, SUB_BLOCKS } from './layout.ts';
-import type { Metadata, MetadataPage } from './metadata.ts';
+import type { Metadata } from './metadata.ts';
+import type { MetadataPage } from './page-cache.ts';
 import type { VvdWriter } from './writer.ts';
 
 /** What an open gathered; see open.ts. */

@@ -20,7 +20,8 @@ import {
   zeroOf,
 } from './entry.ts';
 import { ENTRIES, type Header, SUB_BLOCKS } from './layout.ts';
-import type { Metadata, MetadataPage } from './metadata.ts';
+import type { Metadata } from './metadata.ts';
+import type { MetadataPage } from './page-cache.ts';
 import type { SpaceMap } from './space-map.ts';
 
 export class Mapping {

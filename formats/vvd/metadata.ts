@@ -1,62 +1,26 @@
 /**
- * The metadata of an open layer: directory and table pages in memory, and transactions that bring changes to disk.
+ * The metadata of an open layer: which pages were changed, and transactions that bring them to disk.
  *
  * Invariants:
- * - A page in memory was verified when it was loaded: type, index, disk, place, generation, checksum.
- * - A table page is evicted only when what is in its place on disk equals it.
  * - One transaction at a time. It takes its images at one instant; then data is flushed, the images are written to
  *   the journal, flushed, and written in place.
  * - After a failed transaction nothing more is written: every later one fails with the same error.
  */
-import { fromSystemError, invariant, VimgError } from '../../src/base/errors.ts';
-import { LIMITS } from '../../src/base/limits.ts';
+import { fromSystemError, invariant, type VimgError } from '../../src/base/errors.ts';
 import { isPromise, type MaybePromise } from '../../src/base/maybe-promise.ts';
 import type { BlockDevice } from '../../src/device/block-device.ts';
 import { encodeTransaction, type PageImage, slotCapacity, slotOffset } from './journal.ts';
-import {
-  ENTRIES,
-  ENTRY,
-  type Header,
-  PAGE,
-  PAGE_DIRECTORY,
-  PAGE_HEADER,
-  PAGE_TABLE,
-  SPACE_PAGES,
-} from './layout.ts';
-import { getU64, newPage, type PageExpectation, pageProblem, sealPage, setU64 } from './page.ts';
+import { ENTRIES, type Header, PAGE, PAGE_TABLE, SPACE_PAGES } from './layout.ts';
+import { newPage, sealPage, setU64 } from './page.ts';
+import { directoryEntryAt, MetadataPage, PageCache } from './page-cache.ts';
 import type { SpaceMap } from './space-map.ts';
-
-/** A directory or table page in memory. */
-export class MetadataPage {
-  readonly type: number;
-  readonly index: number;
-  readonly place: number;
-  readonly bytes: Uint8Array;
-  readonly view: DataView;
-  dirty = false;
-  /** Transactions that hold an image of it which is not in place yet. */
-  pins = 0;
-
-  constructor(type: number, index: number, place: number, bytes: Uint8Array) {
-    this.type = type;
-    this.index = index;
-    this.place = place;
-    this.bytes = bytes;
-    this.view = new DataView(bytes.buffer, bytes.byteOffset, PAGE);
-  }
-}
-
-const CACHED_TABLES = Math.floor(LIMITS.metadataCache / PAGE);
 
 export class Metadata {
   readonly file: BlockDevice;
   readonly header: Header;
   readonly #space: SpaceMap | undefined;
-  /** Which directory pages were ever written; the space map's own, where there is one. */
-  readonly #written: Uint8Array;
+  readonly #pages: PageCache;
   readonly #fresh: boolean;
-  readonly #directories = new Map<number, MetadataPage>();
-  readonly #tables = new Map<number, MetadataPage>();
   readonly #dirtyTables = new Set<MetadataPage>();
   readonly #dirtyDirectories = new Set<MetadataPage>();
   readonly #capacity: number;
@@ -74,7 +38,8 @@ export class Metadata {
     this.file = file;
     this.header = header;
     this.#space = space instanceof Uint8Array ? undefined : space;
-    this.#written = space instanceof Uint8Array ? space : space.directoriesWritten;
+    const written = space instanceof Uint8Array ? space : space.directoriesWritten;
+    this.#pages = new PageCache(file, header, written);
     this.#fresh = fresh;
     this.#sequence = header.sequence;
     this.#capacity = slotCapacity(header.journalSlotPages);
@@ -91,131 +56,32 @@ export class Metadata {
 
   /** Puts a verified image over what is on disk, for a layer that is read without repairing its file. */
   overlay(image: PageImage, type: number, index: number): void {
-    const page = new MetadataPage(type, index, image.home, image.page);
-    page.pins = 1;
-    if (type === PAGE_DIRECTORY) this.#directories.set(index, page);
-    if (type === PAGE_TABLE) this.#tables.set(index, page);
+    this.#pages.overlay(image, type, index);
   }
 
   /** A table page that is in memory already. */
   cachedTable(index: number): MetadataPage | undefined {
-    return this.#tables.get(index);
+    return this.#pages.cachedTable(index);
   }
 
-  /**
-   * The table page with this index; undefined when there is none: all its blocks are unallocated.
-   *
-   * @throws VimgError `CORRUPT` when the page is damaged, stale or another's
-   */
+  /** As {@link PageCache.table}. */
   table(index: number): MaybePromise<MetadataPage | undefined> {
-    const cached = this.#tables.get(index);
-    if (cached) return cached;
-    if (!this.#mayHold(Math.floor(index / ENTRIES))) return undefined;
-    const directory = this.directory(Math.floor(index / ENTRIES));
-    if (isPromise(directory)) return directory.then((page) => this.#loadTable(page, index));
-    return this.#loadTable(directory, index);
+    return this.#pages.table(index);
   }
 
-  #loadTable(directory: MetadataPage, index: number): MaybePromise<MetadataPage | undefined> {
-    const made = this.#tables.get(index);
-    if (made) return made; // while the directory page was being read
-    const at = directoryEntryAt(index);
-    const place = getU64(directory.view, at);
-    if (place === 0) return undefined;
-    const { dataOffset } = this.header;
-    if (place % PAGE !== 0 || place < dataOffset || place + PAGE > this.file.size) {
-      throw this.#corrupt(`table page ${index}`, place, 'the directory names an impossible place');
-    }
-    const generation = getU64(directory.view, at + 8);
-    const page = this.#load(PAGE_TABLE, index, place, generation);
-    if (isPromise(page)) return page.then((loaded) => this.#keepTable(loaded));
-    return this.#keepTable(page);
-  }
-
-  #keepTable(page: MetadataPage): MetadataPage {
-    const known = this.#tables.get(page.index);
-    if (known) return known; // loaded twice at once: the first one may have been changed already
-    if (this.#tables.size >= CACHED_TABLES) this.#evict();
-    this.#tables.set(page.index, page);
-    return page;
-  }
-
-  /** Drops the oldest pages that are the same on disk, an eighth of the cache at a time. */
-  #evict(): void {
-    let left = CACHED_TABLES >>> 3;
-    for (const [index, page] of this.#tables) {
-      if (page.dirty || page.pins > 0) continue;
-      this.#tables.delete(index);
-      if (--left === 0) return;
-    }
-  }
-
-  /** A directory page. @throws VimgError `CORRUPT` when it is damaged or another's */
+  /** As {@link PageCache.directory}. */
   directory(index: number): MaybePromise<MetadataPage> {
-    const cached = this.#directories.get(index);
-    if (cached) return cached;
-    const place = this.header.directoryOffset + index * PAGE;
-    if (!this.isDirectoryWritten(index)) {
-      const empty = newPage(PAGE_DIRECTORY, index, this.header.diskUuid, place);
-      const made = new MetadataPage(PAGE_DIRECTORY, index, place, empty);
-      this.#directories.set(index, made);
-      return made;
-    }
-    const page = this.#load(PAGE_DIRECTORY, index, place);
-    const keep = (loaded: MetadataPage): MetadataPage => {
-      const known = this.#directories.get(index);
-      if (known) return known;
-      this.#directories.set(index, loaded);
-      return loaded;
-    };
-    return isPromise(page) ? page.then(keep) : keep(page);
+    return this.#pages.directory(index);
   }
 
-  #load(type: number, index: number, place: number, generation?: number): MaybePromise<MetadataPage> {
-    const bytes = new Uint8Array(PAGE);
-    const expected: PageExpectation = {
-      type,
-      index,
-      place,
-      diskUuid: this.header.diskUuid,
-      ...(generation === undefined ? {} : { generation }),
-    };
-    const verified = (): MetadataPage => {
-      // loaded by someone else meanwhile: it may have been changed, and be on its way to the disk
-      const known = (type === PAGE_TABLE ? this.#tables : this.#directories).get(index);
-      if (known) return known;
-      const problem = pageProblem(bytes, expected);
-      const what = type === PAGE_TABLE ? `table page ${index}` : `directory page ${index}`;
-      if (problem !== undefined) throw this.#corrupt(what, place, problem);
-      return new MetadataPage(type, index, place, bytes);
-    };
-    const io = this.file.pread(bytes, place);
-    return isPromise(io) ? io.then(verified) : verified();
-  }
-
-  #corrupt(what: string, offset: number, problem: string): VimgError {
-    return new VimgError('CORRUPT', `The ${what} is damaged: ${problem}`, {
-      op: 'read allocation table',
-      path: this.file.name,
-      offset,
-    });
-  }
-
-  /** Whether a directory page was ever written; one that was not maps nothing. */
+  /** As {@link PageCache.isDirectoryWritten}. */
   isDirectoryWritten(index: number): boolean {
-    return (((this.#written[index >>> 3] ?? 0) >>> (index & 7)) & 1) === 1;
+    return this.#pages.isDirectoryWritten(index);
   }
 
-  /** How many table pages from `index` on are certain not to exist, when that one does not. */
+  /** As {@link PageCache.absentTables}. */
   absentTables(index: number): number {
-    let next = Math.floor(index / ENTRIES);
-    if (this.#mayHold(next)) return 1;
-    while (next < this.header.directoryPages && !this.#mayHold(next)) next++;
-    return next * ENTRIES - index;
-  }
-
-  #mayHold(directory: number): boolean {
-    return this.isDirectoryWritten(directory) || this.#directories.has(directory);
+    return this.#pages.absentTables(index);
   }
 
   /**
@@ -230,7 +96,7 @@ export class Metadata {
   }
 
   #newTable(index: number): MaybePromise<MetadataPage> {
-    const known = this.#tables.get(index);
+    const known = this.#pages.cachedTable(index);
     if (known) return known;
     const directory = this.directory(Math.floor(index / ENTRIES));
     const space = this.#space;
@@ -250,7 +116,7 @@ export class Metadata {
       newPage(PAGE_TABLE, index, this.header.diskUuid, place),
     );
     setU64(directory.view, directoryEntryAt(index), place);
-    this.#keepTable(page);
+    this.#pages.keepTable(page);
     this.changed(page);
     return page;
   }
@@ -286,8 +152,7 @@ export class Metadata {
     if (page.dirty) return;
     page.dirty = true;
     this.#dirtyTables.add(page);
-    const directory = this.#directories.get(Math.floor(page.index / ENTRIES));
-    invariant(directory !== undefined, 'a table page in memory has its directory page in memory');
+    const directory = this.#pages.directoryOf(page.index);
     if (!directory.dirty) {
       directory.dirty = true;
       this.#dirtyDirectories.add(directory);
@@ -381,11 +246,9 @@ export class Metadata {
 
   /** Seals all changed pages and copies them: from here on the transaction does not see later changes. */
   #takeImages(sequence: number, pages: readonly MetadataPage[]): PageImage[] {
-    for (const { index } of this.#dirtyDirectories) {
-      this.#written[index >>> 3] = (this.#written[index >>> 3] ?? 0) | (1 << (index & 7));
-    }
+    for (const { index } of this.#dirtyDirectories) this.#pages.markWritten(index);
     for (const table of this.#dirtyTables) {
-      const directory = this.#directories.get(Math.floor(table.index / ENTRIES)) as MetadataPage;
+      const directory = this.#pages.directoryOf(table.index);
       setU64(directory.view, directoryEntryAt(table.index) + 8, sequence);
     }
     const images: PageImage[] = pages.map((page) => {
@@ -426,8 +289,7 @@ export class Metadata {
   /** Forgets the directory pages in memory: they moved. All of them are clean. */
   forgetDirectories(): void {
     invariant(!this.hasChanges, 'a directory moves while nothing is changed');
-    this.#directories.clear();
-    this.#tables.clear();
+    this.#pages.clear();
   }
 }
 
@@ -445,9 +307,4 @@ export async function writeImages(file: BlockDevice, images: readonly PageImage[
     at = end;
   }
   await Promise.all(writes);
-}
-
-/** Byte offset, in its directory page, of the entry for a table page. */
-export function directoryEntryAt(tableIndex: number): number {
-  return PAGE_HEADER + (tableIndex % ENTRIES) * ENTRY;
 }

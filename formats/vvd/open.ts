@@ -19,8 +19,9 @@ import {
   STATE_CLEAN,
   STATE_DIRTY,
 } from './layout.ts';
-import { directoryEntryAt, Metadata, writeImages } from './metadata.ts';
+import { Metadata, writeImages } from './metadata.ts';
 import { getU64, pageIndex, pageType } from './page.ts';
+import { directoryEntryAt } from './page-cache.ts';
 import { finishTrim } from './resize.ts';
 import { loadSpace, readSpaceHead, spaceHeadOf } from './space-list.ts';
 import type { SpaceMap } from './space-map.ts';

@@ -14,7 +14,7 @@ import {
 } from './entry.ts';
 import { ENTRIES } from './layout.ts';
 import type { Mapping } from './mapping.ts';
-import type { MetadataPage } from './metadata.ts';
+import type { MetadataPage } from './page-cache.ts';
 
 /** Clears the entries of blocks wholly past the end, and the part of the last block that is. */
 export async function clearFrom(map: Mapping, size: number, tables: number): Promise<void> {
