@@ -53,7 +53,7 @@ export async function startQcow2Writer(file: BlockDevice, options: CreateLayerOp
 }
 
 /** Entries of the L1 table. @throws VimgError `LIMIT` */
-export function l1Entries(virtualSize: number, options: Qcow2CreateOptions): number {
+function l1Entries(virtualSize: number, options: Qcow2CreateOptions): number {
   const entries = Math.ceil(virtualSize / (options.clusterSize * l2EntriesPerTable(options)));
   if (virtualSize <= LIMITS.virtualSize && entries * 8 <= L1_TABLE_BYTES_MAX) return entries;
   throw new VimgError(

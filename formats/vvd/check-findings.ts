@@ -11,7 +11,7 @@ export type CheckCounters = Pick<
 >;
 
 /** Findings listed one by one; the rest is only counted. */
-export const LISTED_MAX = 10_000;
+const LISTED_MAX = 10_000;
 
 export class CheckFindings {
   readonly listed: CheckFinding[] = [];

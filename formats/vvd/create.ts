@@ -58,7 +58,8 @@ export async function createVvd(file: BlockDevice, options: CreateLayerOptions):
   await writeFirstHeader(file, header);
 }
 
-function newHeader(create: CreateLayerOptions): Header {
+/** log2 of the block size asked for. @throws VimgError `USAGE`, `LIMIT` for what no VVD disk can be */
+function checkedBlockShift(create: CreateLayerOptions): number {
   const { options, virtualSize } = create;
   const blockShift = Math.log2(Number(options['block_size'] ?? DEFAULT_BLOCK_SIZE));
   if (!Number.isInteger(blockShift) || blockShift < 16 || blockShift > 22) {
@@ -70,13 +71,19 @@ function newHeader(create: CreateLayerOptions): Header {
       hint: 'use provisioning=lazy, or copy the disk: vimg convert',
     });
   }
-  const compression = compressionCode(String(options['compression'] ?? 'zstd'));
-  const { tables, directories } = geometry(virtualSize, blockShift);
-  if (directories > DIRECTORIES_LIMIT) {
+  if (geometry(virtualSize, blockShift).directories > DIRECTORIES_LIMIT) {
     throw new VimgError('LIMIT', 'The disk is too large for its block size', {
       hint: 'create it with larger blocks: -o block_size=4M',
     });
   }
+  return blockShift;
+}
+
+function newHeader(create: CreateLayerOptions): Header {
+  const { options, virtualSize } = create;
+  const blockShift = checkedBlockShift(create);
+  const compression = compressionCode(String(options['compression'] ?? 'zstd'));
+  const { tables, directories } = geometry(virtualSize, blockShift);
   const journalSlotPages = journalPages(options['journal_size'], tables + directories);
   const attributesOffset = 2 * PAGE;
   const spaceOffset = attributesOffset + 2 * ATTRIBUTE_SLOT_PAGES * PAGE;

@@ -1,5 +1,5 @@
 /** Opening VVD files for the operations on whole files. */
-import { existsSync, realpathSync, statSync } from 'node:fs';
+import { realpathSync } from 'node:fs';
 import { fromSystemError } from '../../src/base/errors.ts';
 import { FileDevice } from '../../src/device/file-device.ts';
 import { closedGate } from '../../src/image/gate-policies.ts';
@@ -46,12 +46,4 @@ export async function openForChange(
       throw error;
     }
   }
-}
-
-/** Whether two names mean the same file. */
-export function isSameFile(a: string, b: string): boolean {
-  if (!existsSync(a) || !existsSync(b)) return false;
-  const left = statSync(a, { bigint: true });
-  const right = statSync(b, { bigint: true });
-  return left.dev === right.dev && left.ino === right.ino;
 }

@@ -7,6 +7,7 @@ import { invariant, VimgError } from '../../src/base/errors.ts';
 import { LIMITS } from '../../src/base/limits.ts';
 import { crc32c } from '../../src/binary/crc32c.ts';
 import type { BlockDevice } from '../../src/device/block-device.ts';
+import { checksumPageCount } from './block-checksums.ts';
 import {
   ATTRIBUTE_SLOT_PAGES,
   COMPRESSION_ZSTD,
@@ -30,8 +31,8 @@ import {
 } from './layout.ts';
 
 const CRC_OFFSET = 4092;
-export const BLOCK_SHIFT_MIN = 16;
-export const BLOCK_SHIFT_MAX = 22;
+const BLOCK_SHIFT_MIN = 16;
+const BLOCK_SHIFT_MAX = 22;
 /** The smallest journal in which every single change fits a transaction. */
 export const JOURNAL_SLOT_PAGES_MIN = 16;
 
@@ -182,7 +183,7 @@ function checkGeometry(header: Header, file: BlockDevice): void {
 
 /** What is wrong with the header's numbers, if anything. */
 export function geometryProblem(header: Header, fileSize: number): string | undefined {
-  const { directories } = geometry(header.virtualSize, header.blockShift);
+  const { tables, directories } = geometry(header.virtualSize, header.blockShift);
   const blockSize = 2 ** header.blockShift;
   const rules: readonly (readonly [boolean, string])[] = [
     [header.headerLength === PAGE, 'header length'],
@@ -204,13 +205,14 @@ export function geometryProblem(header: Header, fileSize: number): string | unde
     ],
     [header.directoryPages >= directories, 'directory size'],
     [header.directoryPages <= header.directoryCapacity, 'directory capacity'],
-    [header.directoryPages <= DIRECTORIES_LIMIT, 'directory size'],
+    [header.directoryCapacity <= DIRECTORIES_LIMIT, 'directory capacity'],
     [header.dataOffset % blockSize === 0, 'data offset'],
     [header.parentPathLength <= header.parentPath.length, 'parent path'],
     [header.snapshotNameLength <= header.snapshotName.length, 'snapshot name'],
     [header.intentNameLength <= header.intentName.length, 'intent name'],
     [header.groupPathLength <= header.groupPath.length, 'group path'],
     [header.checksumState <= 1, 'checksum state'],
+    [header.checksumPages <= checksumPageCount(tables), 'checksum size'],
   ];
   for (const [holds, what] of rules) if (!holds) return what;
   return regionProblem(header, fileSize);

@@ -25,7 +25,7 @@ import {
   spaceHeadLayout,
   transactionHeadLayout,
 } from './layout.ts';
-import { pageGeneration, pageIndex, pageProblem, pageType } from './page.ts';
+import { pageGeneration, pageIndex, pageProblem, pageType, pageUuid } from './page.ts';
 import { readSpaceList } from './space-list.ts';
 
 /** Names of page types. */
@@ -240,7 +240,7 @@ async function* searchPages(file: BlockDevice): AsyncGenerator<InspectedStructur
     const expected = {
       type: pageType(page),
       index: pageIndex(page),
-      diskUuid: String(fields['diskUuid']),
+      diskUuid: pageUuid(page),
       place: offset,
       generation: pageGeneration(page),
     };

@@ -13,7 +13,7 @@ import { PAGE } from './layout.ts';
 import { PlaceSegment, SEGMENT_UNITS, type UsedRun } from './place-segment.ts';
 
 /** Memory for one window. */
-export const PLACE_MAP_MEMORY: number = 160 * 1024 * 1024;
+const PLACE_MAP_MEMORY: number = 160 * 1024 * 1024;
 /** Conflicts that are kept, to be traced to their owners. */
 export const CONFLICTS_MAX = 10_000;
 

@@ -19,6 +19,9 @@ import {
 import { pageProblem } from './page.ts';
 import { SpaceMap } from './space-map.ts';
 
+/** Space in use ends here at the latest: what is added to it stays a number that is exact. */
+const SPACE_END_MAX = 2 ** 52;
+
 export interface SpaceList extends SpaceHead {
   readonly free: FreeExtent[];
 }
@@ -93,7 +96,8 @@ function readExtents(page: Uint8Array, from: number, count: number, into: FreeEx
 
 function listProblem(header: Header, head: SpaceHead, free: readonly FreeExtent[]): string | undefined {
   const { spaceEnd, metadataNext, metadataEnd } = head;
-  if (spaceEnd % PAGE !== 0 || spaceEnd < header.dataOffset) return 'impossible end of the space in use';
+  if (spaceEnd % PAGE !== 0 || spaceEnd < header.dataOffset || spaceEnd > SPACE_END_MAX)
+    return 'impossible end of the space in use';
   if (
     metadataNext % PAGE !== 0 ||
     metadataEnd % PAGE !== 0 ||

@@ -88,7 +88,7 @@ async function openBacking(
  * Runs `write` on a new file and puts it, durable, under `path`. A block device is written in place. When `write`
  * fails nothing of the new file stays.
  */
-export async function writeAtomically(
+async function writeAtomically(
   path: string,
   exclusive: boolean,
   write: (file: FileDevice) => Promise<void>,

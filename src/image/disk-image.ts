@@ -10,7 +10,7 @@ import { isPromise, type MaybePromise } from '../base/maybe-promise.ts';
 import type { BlockDevice, DeviceLimits, Extent, WriteZeroesOptions } from '../device/block-device.ts';
 import { PendingWork } from '../device/pending-work.ts';
 import { ChainResolver } from './chain-resolver.ts';
-import { BEHIND, COMPRESSED, DATA, type Layer, type LayerWriter, Location, ZERO } from './layer.ts';
+import { BEHIND, COMPRESSED, DATA, type Layer, Location, ZERO } from './layer.ts';
 import { type OpenDiskOptions, openLayers } from './open-chain.ts';
 import { ReadPath } from './read-path.ts';
 import { WritePath } from './write-path.ts';
@@ -268,5 +268,3 @@ function toStatus(extent: MapExtent): Extent {
   const allocated = extent.data || extent.fileOffset !== undefined;
   return { offset: extent.offset, length: extent.length, zero: extent.zero, allocated };
 }
-
-export type { LayerWriter };

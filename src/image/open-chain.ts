@@ -11,7 +11,7 @@ import type { BlockDevice } from '../device/block-device.ts';
 import { FileDevice } from '../device/file-device.ts';
 import type { FormatDriver } from './format-driver.ts';
 import type { Gate } from './gate.ts';
-import { folderGate, printable, resolveReference } from './gate-policies.ts';
+import { folderGate, printable } from './gate-policies.ts';
 import type { BackingReference, Layer } from './layer.ts';
 import { findByIdentity } from './parent-search.ts';
 import { probeFormat } from './probe.ts';
@@ -227,5 +227,3 @@ function fileKey(path: string): string | undefined {
   const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
   return stat && `${stat.dev}:${stat.ino}`;
 }
-
-export { resolveReference };

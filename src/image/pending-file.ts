@@ -6,6 +6,7 @@
  * power cut leaves one behind; its name tells what it belongs to.
  */
 import { chmodSync, chownSync, realpathSync, renameSync, rmSync, type Stats, statSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { fromSystemError } from '../base/errors.ts';
 import { syncFolder, temporaryPath } from '../host/atomic-file.ts';
@@ -40,12 +41,13 @@ export class PendingFile {
   /**
    * Gives the complete file its name, replacing what has it; mode and owner of an old file stay.
    *
-   * @param durable the new name survives a power cut once this resolved
+   * @param durable content and name survive a power cut once this resolved
    * @throws VimgError from the file system
    */
   async commit(durable: boolean): Promise<void> {
     try {
       if (this.#old !== undefined) this.#keepOwner(this.#old);
+      if (durable) await syncFile(this.path);
       renameSync(this.path, this.target);
       this.#forget();
       if (durable) await syncFolder(dirname(this.target));
@@ -73,5 +75,15 @@ export class PendingFile {
   #forget(): void {
     pending.delete(this.path);
     if (pending.size === 0) process.off('exit', removeAll);
+  }
+}
+
+/** Makes a closed file durable: what was written as it was closed, too. */
+async function syncFile(path: string): Promise<void> {
+  const handle = await open(path, 'r+');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
   }
 }

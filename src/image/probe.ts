@@ -33,7 +33,7 @@ const FOREIGN_MAGICS: readonly (readonly [string, number, string])[] = [
 ];
 
 /** Bytes from the start of a file that tell every format that is told by its start. */
-export const PROBE_LENGTH = 8192;
+const PROBE_LENGTH = 8192;
 
 /** Names of the formats that claim these first bytes. Empty: nothing speaks against a raw disk. */
 export function claimedFormats(head: Uint8Array, fileSize: number, formats: FormatRegistry): string[] {

@@ -5,7 +5,7 @@ import { run } from './programs.ts';
 
 const MiB = 1024 * 1024;
 const SECTOR = 512;
-export const PARTITION_START: number = MiB;
+const PARTITION_START: number = MiB;
 
 /** What debugfs and e2fsck call a file system that begins inside a file. */
 function fileSystemOf(disk: string): string {
