@@ -1,6 +1,6 @@
 /** Metadata pages: each says what it is, whose, where it belongs and from when, under one checksum. */
 import { crc32c } from '../../src/binary/crc32c.ts';
-import { parseUuid } from '../../src/binary/uuid.ts';
+import { formatUuid, parseUuid } from '../../src/binary/uuid.ts';
 import { PAGE, PAGE_MAGIC, pageHeaderLayout } from './layout.ts';
 
 const TYPE_OFFSET = 4;
@@ -102,6 +102,10 @@ export function pageType(page: Uint8Array): number {
 
 export function pageIndex(page: Uint8Array): number {
   return getU64(new DataView(page.buffer, page.byteOffset, page.length), INDEX_OFFSET);
+}
+
+export function pageUuid(page: Uint8Array): string {
+  return formatUuid(page.subarray(UUID_OFFSET, UUID_OFFSET + 16));
 }
 
 /** An unsigned 64-bit number; past 2^53 − 1 it is not exact, and then equals nothing that is expected. */
