@@ -1,0 +1,195 @@
+/**
+ * An NBD server: exports offered at one address, to several clients at once.
+ *
+ * The devices stay the caller's: `close` answers what is in flight and touches no device afterwards, so the caller
+ * flushes and closes them then.
+ */
+import { lstat, rm } from 'node:fs/promises';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { fromSystemError, VimgError } from '../base/errors.ts';
+import { BufferPool } from './buffer-pool.ts';
+import { Connection, type ConnectionContext } from './connection.ts';
+import type { Export } from './export.ts';
+import { exportUri, type ListenAddress } from './listen-address.ts';
+import { STRING_MAX } from './protocol.ts';
+import { DEFAULT_LIMITS, type ServerLimits } from './server-limits.ts';
+
+export interface NbdServerOptions {
+  readonly exports: readonly Export[];
+  readonly limits?: Partial<ServerLimits>;
+  /** Told of every error that a device gave and of connections that could not be accepted. */
+  readonly onError?: (error: VimgError) => void;
+}
+
+/** A new socket is for its owner alone. */
+const OWNER_ONLY = 0o177;
+
+export class NbdServer {
+  /** Where it listens; the port is the real one. */
+  readonly address: ListenAddress;
+  readonly #server: Server;
+  readonly #connections: Connections;
+  #closed: Promise<void> | undefined;
+
+  private constructor(server: Server, address: ListenAddress, connections: Connections) {
+    this.#server = server;
+    this.address = address;
+    this.#connections = connections;
+  }
+
+  /**
+   * Starts to listen. A Unix socket gets mode 0600; one that a dead server left behind is replaced.
+   *
+   * @throws VimgError `EXISTS` when the address is taken, `USAGE` for two exports of one name, `READ_ONLY` without
+   *   permission, `IO`
+   */
+  static async listen(address: ListenAddress, options: NbdServerOptions): Promise<NbdServer> {
+    const { onError = () => undefined } = options;
+    const context: ConnectionContext = {
+      exports: byName(options.exports),
+      limits: { ...DEFAULT_LIMITS, ...options.limits },
+      pool: new BufferPool(),
+      onError,
+    };
+    const connections = new Connections();
+    const server = createServer({ allowHalfOpen: true }, (socket) => connections.add(socket, context));
+    server.maxConnections = context.limits.connections;
+    await listenAt(server, address);
+    server.on('error', (error) => onError(fromSystemError(error, { op: 'accept a connection' })));
+    return new NbdServer(server, realAddress(server, address), connections);
+  }
+
+  /** The URI by which clients find an export. */
+  uri(name: string): string {
+    return exportUri(this.address, name);
+  }
+
+  /** Clients that are connected, or whose last requests the device still works on. */
+  get clients(): number {
+    return this.#connections.size;
+  }
+
+  /** Stops listening, answers what is in flight, ends every connection. Idempotent. */
+  close(): Promise<void> {
+    this.#closed ??= this.#closeNow();
+    return this.#closed;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #closeNow(): Promise<void> {
+    const stopped = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    await this.#connections.finish();
+    await stopped;
+  }
+}
+
+class Connections {
+  readonly #open = new Set<Connection>();
+  #finishing = false;
+  #onEmpty: (() => void) | undefined;
+
+  get size(): number {
+    return this.#open.size;
+  }
+
+  add(socket: Socket, context: ConnectionContext): void {
+    if (this.#finishing) {
+      socket.destroy();
+      return;
+    }
+    const forget = (connection: Connection): void => {
+      this.#open.delete(connection);
+      if (this.#open.size === 0) this.#onEmpty?.();
+    };
+    this.#open.add(new Connection(socket, context, forget));
+  }
+
+  /** Ends every connection; resolves when the last is forgotten. */
+  async finish(): Promise<void> {
+    this.#finishing = true;
+    const empty = new Promise<void>((resolve) => {
+      this.#onEmpty = resolve;
+    });
+    if (this.#open.size === 0) return;
+    for (const connection of this.#open) connection.finish();
+    await empty;
+  }
+}
+
+function byName(exports: readonly Export[]): ReadonlyMap<string, Export> {
+  const map = new Map<string, Export>();
+  for (const served of exports) {
+    const { name } = served;
+    if (map.has(name)) {
+      throw new VimgError('USAGE', `Two exports have the name '${name}'`, { hint: 'give each its own name' });
+    }
+    if (Buffer.byteLength(name) > STRING_MAX || name.includes('\0')) {
+      throw new VimgError('USAGE', 'The name of an export is too long, or holds a NUL', {
+        hint: `it has up to ${STRING_MAX} bytes`,
+      });
+    }
+    map.set(name, served);
+  }
+  return map;
+}
+
+async function listenAt(server: Server, address: ListenAddress): Promise<void> {
+  try {
+    await startListening(server, address);
+  } catch (error) {
+    if (!isAddressInUse(error)) throw fromSystemError(error, { op: 'listen' });
+    if (!('socketPath' in address) || !(await isDead(address.socketPath))) {
+      const where = 'socketPath' in address ? address.socketPath : `${address.host}:${address.port}`;
+      throw new VimgError('EXISTS', `${where} is in use already`, { op: 'listen', cause: error });
+    }
+    await rm(address.socketPath);
+    await startListening(server, address);
+  }
+}
+
+function startListening(server: Server, address: ListenAddress): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.once('listening', () => {
+      server.off('error', reject);
+      resolve();
+    });
+    if (!('socketPath' in address)) {
+      server.listen(address.port, address.host);
+      return;
+    }
+    // A Unix socket is made within `listen`, in this tick: nobody sees it with another mode.
+    const mask = process.umask(OWNER_ONLY);
+    try {
+      server.listen(address.socketPath);
+    } finally {
+      process.umask(mask);
+    }
+  });
+}
+
+function isAddressInUse(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
+}
+
+/** Whether a path is a socket, and nobody listens at it. */
+async function isDead(socketPath: string): Promise<boolean> {
+  if (!(await lstat(socketPath)).isSocket()) return false;
+  return new Promise((resolve) => {
+    const socket: Socket = connect(socketPath);
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(false);
+    });
+    socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code === 'ECONNREFUSED'));
+  });
+}
+
+function realAddress(server: Server, address: ListenAddress): ListenAddress {
+  const bound = server.address();
+  if ('socketPath' in address || bound === null || typeof bound === 'string') return address;
+  return { host: address.host, port: bound.port };
+}
