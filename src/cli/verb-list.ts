@@ -55,6 +55,11 @@ export const VERBS: readonly ListedVerb[] = [
     load: () => import('./verbs/inspect.ts'),
   },
   {
+    name: 'serve',
+    summary: 'serve disks to virtual machines, over NBD',
+    load: () => import('./verbs/serve.ts'),
+  },
+  {
     name: 'tour',
     summary: 'show all this in a minute, in a temporary folder',
     load: () => import('./verbs/tour.ts'),

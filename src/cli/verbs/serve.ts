@@ -1,0 +1,177 @@
+/** `vimg serve`: disks for virtual machines and other NBD clients, until it is told to stop. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, join, resolve } from 'node:path';
+import type { VimgError } from '../../base/errors.ts';
+import { replaceFile } from '../../host/atomic-file.ts';
+import type { DiskImage } from '../../image/disk-image.ts';
+import { type Export, exportDisk } from '../../nbd/export.ts';
+import {
+  isPublic,
+  type ListenAddress,
+  LOOPBACK,
+  NBD_PORT,
+  parseTcpAddress,
+  unixAddress,
+} from '../../nbd/listen-address.ts';
+import { NbdServer } from '../../nbd/server.ts';
+import { runCaptive } from '../captive-command.ts';
+import { usage } from '../command-line.ts';
+import { describeError } from '../error-report.ts';
+import { type AccessOptions, accessOf, openDisk } from '../open-disk.ts';
+import { ALLOW_OPTION, type Context, defineVerb, repeated, type Verb } from '../verb.ts';
+
+interface Options extends AccessOptions {
+  readonly socket?: string;
+  readonly listen?: string;
+  readonly readOnly?: boolean;
+  readonly name?: readonly string[];
+  readonly run?: string;
+  readonly pidFile?: string;
+}
+
+export const verb: Verb = defineVerb<Options>({
+  name: 'serve',
+  summary: 'serve disks to virtual machines, over NBD',
+  operands: 'DISK…',
+  details:
+    'The disks are locked and can be written until the tool is ended (Ctrl-C, SIGTERM): then what clients were told ' +
+    'is done is made durable. One disk is the default export; of several, each has the name of its file. Without ' +
+    'an address it listens at 127.0.0.1:10809; with --run, at a socket that only the command knows. There is no ' +
+    'encryption and no password: who reaches the socket reads and writes the disks.',
+  examples: [
+    'serve disk.vvd --socket /run/vm1.sock',
+    'serve --read-only golden.vvd',
+    `serve disk.vvd --run 'qemu-system-x86_64 -drive file="$uri",format=raw,if=virtio'`,
+  ],
+  options: [
+    ['-f, --format <format>', 'format of the disks; raw disks must be named so'],
+    ['-s, --socket <path>', 'listen at this Unix socket; its mode is 0600'],
+    ['-l, --listen <address>', 'listen at this TCP address: host:port'],
+    ['-r, --read-only', 'clients may only read'],
+    ['-n, --name <name>', 'name of the export; with several disks, once for each, in their order', repeated],
+    ['--run <command>', 'run a command with $uri (and $uri1, $uri2…) set; serve as long as it runs'],
+    ['--pid-file <path>', 'write the process ID here once clients can connect'],
+    ALLOW_OPTION,
+  ],
+  async run(context, operands, options) {
+    if (operands.length === 0) throw usage('Expecting the disks to serve');
+    const names = exportNames(operands, options.name);
+    const folder = await privateFolder(options);
+    try {
+      return await serve(context, operands, names, addressOf(options, folder), options);
+    } finally {
+      if (folder !== undefined) await rm(folder, { recursive: true, force: true });
+    }
+  },
+});
+
+/** A folder of our own for the socket, when only the command of `--run` needs to know it. */
+async function privateFolder(options: Options): Promise<string | undefined> {
+  const isPrivate = options.run !== undefined && options.socket === undefined && options.listen === undefined;
+  return isPrivate ? mkdtemp(join(tmpdir(), 'vimg-')) : undefined;
+}
+
+function addressOf({ socket, listen }: Options, folder: string | undefined): ListenAddress {
+  if (socket !== undefined && listen !== undefined) {
+    throw usage('--socket and --listen cannot be used together');
+  }
+  if (socket !== undefined) return unixAddress(resolve(socket));
+  if (listen !== undefined) return parseTcpAddress(listen);
+  return folder === undefined ? { host: LOOPBACK, port: NBD_PORT } : unixAddress(join(folder, 'nbd.sock'));
+}
+
+function exportNames(disks: readonly string[], given: readonly string[] | undefined): string[] {
+  if (given === undefined) return disks.length === 1 ? [''] : disks.map((disk) => basename(disk));
+  if (given.length !== disks.length) {
+    throw usage(
+      `There are ${disks.length} disks, but ${given.length} names`,
+      'give --name once for each disk',
+    );
+  }
+  return [...given];
+}
+
+async function serve(
+  context: Context,
+  operands: readonly string[],
+  names: readonly string[],
+  address: ListenAddress,
+  options: Options,
+): Promise<number> {
+  const disks: DiskImage[] = [];
+  try {
+    const exports: Export[] = [];
+    for (const [index, operand] of operands.entries()) {
+      const disk = await openDisk(context, operand, accessOf(context, options, operands), {
+        format: options.format,
+        readOnly: options.readOnly ?? false,
+        blocking: false,
+        trusts: 'serve',
+      });
+      disks.push(disk);
+      exports.push(exportDisk(disk, names[index] as string));
+    }
+    const server = await NbdServer.listen(address, { exports, onError: tellOnce(context) });
+    try {
+      return await whileServing(context, server, names, options);
+    } finally {
+      await server.close();
+    }
+  } finally {
+    await closeAll(disks);
+  }
+}
+
+async function whileServing(
+  context: Context,
+  server: NbdServer,
+  names: readonly string[],
+  options: Options,
+): Promise<number> {
+  const { terminal, signal } = context;
+  const { pidFile, run } = options;
+  if (isPublic(server.address)) {
+    terminal.note(`${context.program}: warning: every machine that reaches this address can use the disks`);
+  }
+  const uris = names.map((name) => server.uri(name));
+  if (run === undefined) {
+    for (const uri of uris) terminal.line(uri);
+    terminal.flush();
+  }
+  if (pidFile !== undefined) await replaceFile(pidFile, `${process.pid}\n`);
+  try {
+    if (run === undefined) await aborted(signal);
+    else return await runCaptive(run, { ...context.environment, ...variablesOf(uris) }, signal);
+    return 0;
+  } finally {
+    if (pidFile !== undefined) await rm(pidFile, { force: true });
+  }
+}
+
+function variablesOf(uris: readonly string[]): Record<string, string> {
+  const numbered = uris.map((uri, index) => [`uri${index + 1}`, uri] as const);
+  return { ...Object.fromEntries(numbered), uri: uris[0] as string };
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((done) => signal.addEventListener('abort', () => done(), { once: true }));
+}
+
+/** Errors of a disk go to stderr, each kind of a file once: a client that tries again and again fills no log. */
+function tellOnce({ program, terminal }: Context): (error: VimgError) => void {
+  const told = new Set<string>();
+  return (error) => {
+    const kind = `${error.code} ${error.path}`;
+    if (told.has(kind)) return;
+    told.add(kind);
+    terminal.note(`${program}: ${describeError(error)}`);
+  };
+}
+
+/** Flushes, closes and unlocks every disk, also when another one fails. */
+async function closeAll(disks: readonly DiskImage[]): Promise<void> {
+  const results = await Promise.allSettled(disks.map((disk) => disk.close()));
+  for (const result of results) if (result.status === 'rejected') throw result.reason;
+}
