@@ -15,7 +15,7 @@ interface Line {
  *
  * @throws Error for a line of any other kind
  */
-export function parseYaml(source: string): Yaml {
+function parseYaml(source: string): Yaml {
   const lines = source.split('\n').flatMap((raw, i): Line[] => {
     const text = raw.trim();
     if (text === '' || text.startsWith('#')) return [];
