@@ -46,8 +46,8 @@ export class PendingFile {
    */
   async commit(durable: boolean): Promise<void> {
     try {
-      if (this.#old !== undefined) this.#keepOwner(this.#old);
       if (durable) await syncFile(this.path);
+      if (this.#old !== undefined) this.#keepOwner(this.#old);
       renameSync(this.path, this.target);
       this.#forget();
       if (durable) await syncFolder(dirname(this.target));
@@ -80,7 +80,7 @@ export class PendingFile {
 
 /** Makes a closed file durable: what was written as it was closed, too. */
 async function syncFile(path: string): Promise<void> {
-  const handle = await open(path, 'r+');
+  const handle = await open(path, 'r');
   try {
     await handle.sync();
   } finally {

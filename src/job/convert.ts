@@ -7,6 +7,7 @@
 import { statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { isVimgError, VimgError } from '../base/errors.ts';
+import type { MaybePromise } from '../base/maybe-promise.ts';
 import type { BlockDevice } from '../device/block-device.ts';
 import { FileDevice } from '../device/file-device.ts';
 import { DiskImage, type OpenDiskOptions } from '../image/disk-image.ts';
@@ -16,6 +17,7 @@ import { PendingFile } from '../image/pending-file.ts';
 import type { FormatRegistry } from '../image/registry.ts';
 import { type CopyTarget, copyDevice } from './copy.ts';
 import { countDataBytes } from './device-ranges.ts';
+import { EarlyWriteback } from './early-writeback.ts';
 import { type JobOptions, throwIfCancelled } from './job.ts';
 import { ProgressMeter } from './progress.ts';
 
@@ -55,7 +57,7 @@ export interface ConvertOptions extends JobOptions {
 
 export interface ConvertResult {
   readonly virtualSize: number;
-  /** Bytes that were not known to be zero, and so were read. */
+  /** Bytes that were read: all that were not known to be zero. */
   readonly dataBytes: number;
   /** Bytes that the new file takes on the host, where known. */
   readonly allocatedBytes: number | undefined;
@@ -79,11 +81,26 @@ export async function convertDisk(
   checkTarget(driver, target, options);
   refuseSameFile(source, target.path);
   const meter = new ProgressMeter(options.onProgress);
-  const dataBytes = await bytesToMove(source, options, meter);
-  if (target.existing || isBlockDevice(target.path)) {
-    return convertInto(source, target, driver, options, meter, dataBytes);
-  }
-  return convertToNew(source, target, driver, options, meter, dataBytes);
+  await countWork(source, options, meter);
+  const job: Conversion = { source, target, driver, options, meter };
+  return target.existing || isBlockDevice(target.path) ? convertInto(job) : convertToNew(job);
+}
+
+/** One call of convertDisk. */
+interface Conversion {
+  readonly source: BlockDevice;
+  readonly target: ConvertTarget;
+  readonly driver: FormatDriver;
+  readonly options: ConvertOptions;
+  readonly meter: ProgressMeter;
+  /** What the target stands on, opened. */
+  readonly backing?: DiskImage | undefined;
+}
+
+/** What was written, before the file has its name. */
+interface Written {
+  readonly dataBytes: number;
+  readonly allocatedBytes: number | undefined;
 }
 
 function checkTarget(driver: FormatDriver, target: ConvertTarget, options: ConvertOptions): void {
@@ -100,36 +117,26 @@ function checkTarget(driver: FormatDriver, target: ConvertTarget, options: Conve
   }
 }
 
-async function bytesToMove(
-  source: BlockDevice,
-  options: ConvertOptions,
-  meter: ProgressMeter,
-): Promise<number> {
+/** For progress: bytes that will be moved. Without a listener nothing has to be counted. */
+async function countWork(source: BlockDevice, options: ConvertOptions, meter: ProgressMeter): Promise<void> {
   meter.phase('mapping');
   const everything = options.sparseSize === 0 || !meter.active;
   const total = everything
     ? source.size
     : await countDataBytes(source, () => throwIfCancelled(options.signal));
   meter.phase('copying', total);
-  return total;
 }
 
-async function convertToNew(
-  source: BlockDevice,
-  target: ConvertTarget,
-  driver: FormatDriver,
-  options: ConvertOptions,
-  meter: ProgressMeter,
-  dataBytes: number,
-): Promise<ConvertResult> {
+async function convertToNew(job: Conversion): Promise<ConvertResult> {
+  const { source, target, driver, options, meter } = job;
   const replaced = await lockReplaced(target.path);
   const pending = new PendingFile(target.path);
   try {
     const backing = target.backing && (await openBacking(target, target.backing, options));
-    let allocatedBytes: number | undefined;
+    let written: Written;
     try {
       const make = driver.startWriter ? writeWhole : writeThroughDisk;
-      allocatedBytes = await make(source, pending.path, { target, driver, options, meter, backing });
+      written = await make(pending.path, { ...job, backing });
     } finally {
       await backing?.close();
     }
@@ -143,7 +150,7 @@ async function convertToNew(
     throwIfCancelled(options.signal);
     await pending.commit(options.durable ?? true);
     meter.phase('done');
-    return { virtualSize: source.size, dataBytes, allocatedBytes };
+    return { virtualSize: source.size, ...written };
   } catch (error) {
     throw isVimgError(error) && error.path === pending.path ? error.about(pending.target) : error;
   } finally {
@@ -152,21 +159,12 @@ async function convertToNew(
   }
 }
 
-/** Everything that the two ways of writing a new image need. */
-interface Making {
-  readonly target: ConvertTarget;
-  readonly driver: FormatDriver;
-  readonly options: ConvertOptions;
-  readonly meter: ProgressMeter;
-  readonly backing: DiskImage | undefined;
-}
-
 /** By the format's own writer: metadata is written once, at the end. */
-async function writeWhole(source: BlockDevice, path: string, making: Making): Promise<number | undefined> {
-  const { driver, options, meter, backing } = making;
+async function writeWhole(path: string, job: Conversion): Promise<Written> {
+  const { driver, source } = job;
   const file = await FileDevice.open(path, { create: 'exclusive', lock: 'write' });
   try {
-    const writer = await driver.startWriter?.(file, layerOptions(source.size, making));
+    const writer = await driver.startWriter?.(file, layerOptions(job));
     if (!writer) throw new VimgError('UNSUPPORTED', `${driver.name} images cannot be written`);
     const copyTarget: CopyTarget = {
       unit: writer.unit,
@@ -177,60 +175,87 @@ async function writeWhole(source: BlockDevice, path: string, making: Making): Pr
         ? {}
         : { writeCompressed: (offset, unit) => writer.writeCompressed?.(offset, unit) ?? Promise.resolve() }),
     };
-    await copyDevice(source, copyTarget, copyOptions(options, meter, backing));
-    await writer.finish();
-    if (options.durable ?? true) {
-      meter.phase('flushing');
-      await file.flush();
-    }
-    return file.allocatedBytes();
+    const dataBytes = await copyThenFlush(source, copyTarget, file, job, () => writer.finish());
+    return { dataBytes, allocatedBytes: file.allocatedBytes() };
   } finally {
     await file.close();
   }
 }
 
 /** Through an opened disk, as a guest would write it. */
-async function writeThroughDisk(
-  source: BlockDevice,
-  path: string,
-  making: Making,
-): Promise<number | undefined> {
-  const { driver, options, meter, backing } = making;
-  await createEmpty(source.size, path, making);
+async function writeThroughDisk(path: string, job: Conversion): Promise<Written> {
+  const { driver, options, source } = job;
+  await createEmpty(path, job);
   const disk = await DiskImage.open(path, {
+    ...options.access,
     formats: options.formats,
     format: driver.name,
     readOnly: false,
     fresh: true,
-    ...options.access,
   });
   try {
-    await copyDevice(source, diskTarget(disk, true, options), copyOptions(options, meter, backing));
-    if (options.durable ?? true) {
-      meter.phase('flushing');
-      await disk.flush();
-    }
+    const copyTarget = diskTarget(disk, true, options);
+    const dataBytes = await copyThenFlush(source, copyTarget, disk.top.file, job, () =>
+      flushIfDurable(disk, options),
+    );
     const allocatedBytes = await disk.allocatedBytes();
     await disk.close();
-    return allocatedBytes;
+    return { dataBytes, allocatedBytes };
   } catch (error) {
     await disk.close().catch(() => undefined); // the file is thrown away; the first failure is the one to tell
     throw error;
   }
 }
 
-async function createEmpty(size: number, path: string, making: Making): Promise<void> {
+/**
+ * Copies, lets `finish` write the metadata, and flushes `file` when the image is to be durable.
+ *
+ * @returns bytes that were read
+ */
+async function copyThenFlush(
+  source: BlockDevice,
+  target: CopyTarget,
+  file: BlockDevice,
+  job: Conversion,
+  finish: () => MaybePromise<void>,
+): Promise<number> {
+  const { options, meter, backing } = job;
+  const durable = options.durable ?? true;
+  const writeback = durable ? new EarlyWriteback(file) : undefined;
+  try {
+    const dataBytes = await copyDevice(source, target, {
+      meter,
+      signal: options.signal,
+      sparseSize: options.sparseSize ?? DEFAULT_SPARSE_SIZE,
+      compress: options.compress ?? false,
+      parallel: options.parallel ?? DEFAULT_PARALLEL,
+      unordered: options.unordered ?? false,
+      backing,
+      rateLimit: options.rateLimit,
+      onUnreadable: options.onUnreadable,
+      onWritten: (bytes) => writeback?.wrote(bytes),
+    });
+    if (durable) meter.phase('flushing');
+    await finish();
+    if (durable) await file.flush();
+    return dataBytes;
+  } finally {
+    await writeback?.settle();
+  }
+}
+
+async function createEmpty(path: string, job: Conversion): Promise<void> {
   const file = await FileDevice.open(path, { create: 'exclusive', lock: 'write' });
   try {
-    await making.driver.create?.(file, layerOptions(size, making));
+    await job.driver.create?.(file, layerOptions(job));
   } finally {
     await file.close();
   }
 }
 
-function layerOptions(virtualSize: number, { target, backing }: Making): CreateLayerOptions {
+function layerOptions({ source, target, backing }: Conversion): CreateLayerOptions {
   return {
-    virtualSize,
+    virtualSize: source.size,
     options: target.options ?? {},
     gate: closedGate,
     ...(target.backing && backing
@@ -239,20 +264,15 @@ function layerOptions(virtualSize: number, { target, backing }: Making): CreateL
   };
 }
 
-/** Into an image, or a block device, that is there already. */
-async function convertInto(
-  source: BlockDevice,
-  target: ConvertTarget,
-  driver: FormatDriver,
-  options: ConvertOptions,
-  meter: ProgressMeter,
-  dataBytes: number,
-): Promise<ConvertResult> {
+/** Into an image, or a block device, that is there already; locked whatever the sources are. */
+async function convertInto(job: Conversion): Promise<ConvertResult> {
+  const { source, target, driver, options, meter } = job;
   const disk = await DiskImage.open(target.path, {
+    ...options.access,
+    lock: true,
     formats: options.formats,
     format: driver.name,
     readOnly: false,
-    ...options.access,
   });
   try {
     if (disk.virtualSize < source.size) {
@@ -260,16 +280,19 @@ async function convertInto(
         hint: `the source has ${source.size} bytes, the target ${disk.virtualSize}: resize it first`,
       });
     }
-    await copyDevice(source, diskTarget(disk, target.zeroed ?? false, options), copyOptions(options, meter));
-    if (options.durable ?? true) {
-      meter.phase('flushing');
-      await disk.flush();
-    }
+    const copyTarget = diskTarget(disk, target.zeroed ?? false, options);
+    const dataBytes = await copyThenFlush(source, copyTarget, disk.top.file, job, () =>
+      flushIfDurable(disk, options),
+    );
     meter.phase('done');
     return { virtualSize: source.size, dataBytes, allocatedBytes: await disk.allocatedBytes() };
   } finally {
     await disk.close();
   }
+}
+
+function flushIfDurable(disk: DiskImage, options: ConvertOptions): MaybePromise<void> {
+  if (options.durable ?? true) return disk.flush();
 }
 
 function diskTarget(disk: DiskImage, blank: boolean, options: ConvertOptions): CopyTarget {
@@ -279,24 +302,6 @@ function diskTarget(disk: DiskImage, blank: boolean, options: ConvertOptions): C
     write: (offset, data) => disk.pwrite(data, offset),
     writeZeroes: (offset, length) => disk.writeZeroes(offset, length),
     writeCompressed: (offset, unit) => disk.writeCompressed(offset, unit),
-  };
-}
-
-function copyOptions(
-  options: ConvertOptions,
-  meter: ProgressMeter,
-  backing?: BlockDevice,
-): Parameters<typeof copyDevice>[2] {
-  return {
-    meter,
-    signal: options.signal,
-    sparseSize: options.sparseSize ?? DEFAULT_SPARSE_SIZE,
-    compress: options.compress ?? false,
-    parallel: options.parallel ?? DEFAULT_PARALLEL,
-    unordered: options.unordered ?? false,
-    backing,
-    rateLimit: options.rateLimit,
-    onUnreadable: options.onUnreadable,
   };
 }
 

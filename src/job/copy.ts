@@ -42,6 +42,8 @@ export interface CopyOptions {
   readonly backing?: BlockDevice | undefined;
   /** Bytes a second, at most. */
   readonly rateLimit?: number | undefined;
+  /** Told of bytes that were handed to the target. */
+  readonly onWritten?: ((bytes: number) => void) | undefined;
   /** Ranges that cannot be read become zeroes, and are told here; without it they end the copy. */
   readonly onUnreadable?: ((offset: number, length: number, error: VimgError) => void) | undefined;
 }
@@ -51,13 +53,18 @@ const CHUNK = 2 * 1024 * 1024;
 /** Pieces in which zeroes, and the readable part of a damaged chunk, are sought. */
 const SMALL_PIECE = 4096;
 
-/** Copies all of `source`. The target must be at least as large. @throws what reading and writing throw; `CANCELLED` */
+/**
+ * Copies all of `source`. The target must be at least as large.
+ *
+ * @returns bytes that were read
+ * @throws what reading and writing throw; `CANCELLED`
+ */
 export async function copyDevice(
   source: BlockDevice,
   target: CopyTarget,
   options: CopyOptions,
-): Promise<void> {
-  await new CopyJob(source, target, options).run();
+): Promise<number> {
+  return new CopyJob(source, target, options).run();
 }
 
 class CopyJob {
@@ -82,7 +89,7 @@ class CopyJob {
     this.#chunk = Math.max(CHUNK, target.unit);
   }
 
-  async run(): Promise<void> {
+  async run(): Promise<number> {
     const plan = new CopyPlan(this.#source, this.#target.unit, this.#chunk);
     try {
       for (let span = await plan.next(); span !== undefined; span = await plan.next()) {
@@ -97,6 +104,7 @@ class CopyJob {
       await Promise.allSettled(this.#running);
     }
     this.#throwIfStopped();
+    return this.#started;
   }
 
   #throwIfStopped(): void {
@@ -140,6 +148,7 @@ class CopyJob {
     if (!unordered && !compress) await before;
     if (sparseSize === 0 && !compress && behind === undefined) await this.#target.write(offset, buffer);
     else await this.#writeRuns(offset, buffer, behind);
+    this.#options.onWritten?.(buffer.length);
     this.#options.meter.add(buffer.length);
   }
 
