@@ -26,7 +26,7 @@ export async function describeMachine(folder: string): Promise<Machine> {
     cpu: cpus()[0]?.model.trim() ?? 'unknown',
     cores: cpus().length,
     memoryGiB: Math.round(totalmem() / 2 ** 30),
-    fileSystem: (await runQuietly('stat', '--file-system', '--format=%T', folder)).trim(),
+    fileSystem: (await runQuietly('df', '--output=fstype', folder)).trim().split('\n').at(-1) ?? '',
   };
 }
 

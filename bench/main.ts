@@ -53,21 +53,22 @@ async function main(): Promise<void> {
   };
   const machine = await describeMachine(values.dir);
   const shop = new Workshop({ parent: values.dir, hasPeer: machine.peer !== undefined, say });
-  for (const [signal, status] of [
-    ['SIGINT', 130],
-    ['SIGTERM', 143],
-  ] as const) {
+  const measurements: Measurement[] = [];
+  const finish = (): void => {
+    shop.remove();
+    const asJson = `${JSON.stringify({ machine, measurements }, undefined, 2)}\n`;
+    process.stdout.write(values.output === 'json' ? asJson : tableOf(machine, measurements));
+  };
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => {
-      shop.remove();
-      process.exit(status);
+      finish(); // what was measured so far was not in vain
+      process.exit(1);
     });
   }
   try {
-    const measurements = await measureAll(shop, plan);
-    const asJson = `${JSON.stringify({ machine, measurements }, undefined, 2)}\n`;
-    process.stdout.write(values.output === 'json' ? asJson : tableOf(machine, measurements));
+    await measureAll(shop, plan, measurements);
   } finally {
-    shop.remove();
+    finish();
   }
 }
 
@@ -81,8 +82,7 @@ function chooseWorks(only: readonly string[]): readonly Work[] {
 }
 
 /** A work that fails is told and left out: the others are still worth their time. */
-async function measureAll(shop: Workshop, plan: Plan): Promise<Measurement[]> {
-  const measurements: Measurement[] = [];
+async function measureAll(shop: Workshop, plan: Plan, measurements: Measurement[]): Promise<void> {
   for (const work of plan.chosen) {
     for (const size of plan.small ? work.sizes.slice(0, 2) : work.sizes) {
       try {
@@ -94,7 +94,6 @@ async function measureAll(shop: Workshop, plan: Plan): Promise<Measurement[]> {
       }
     }
   }
-  return measurements;
 }
 
 async function measureOne(

@@ -16,8 +16,10 @@ export interface Measurement {
   readonly ours: Side;
   readonly peer?: Side | undefined;
   readonly ratio?: Ratio | undefined;
-  /** Milliseconds. */
-  readonly bareStart: Summary;
+  /** Of processor time. */
+  readonly cpuRatio?: Ratio | undefined;
+  /** `node -e 0`, in milliseconds. */
+  readonly bareStart: Side;
   readonly goal?: Goal | undefined;
   readonly reached?: boolean | undefined;
 }
@@ -25,6 +27,8 @@ export interface Measurement {
 export interface Side {
   readonly label: string;
   readonly summary: Summary;
+  /** Processor time in milliseconds. */
+  readonly cpu: Summary;
   /** The largest resident memory of all runs. */
   readonly residentMiB: number;
 }
@@ -52,9 +56,10 @@ export async function measureBout(
   }
   const [ours, ...others] = sides.map((side, i) => sideOf(side, runs[i] ?? [], work.metric));
   const peer = bout.peer ? others[0] : undefined;
-  const bareStart = summarize((runs.at(-1) ?? []).map((run) => run.milliseconds));
+  const bareStart = sideOf(BARE_START, runs.at(-1) ?? [], 'ms');
   const ratio = ours && peer && ratioOf(ours.summary, peer.summary);
-  const found = { ours: ours as Side, peer, ratio, bareStart };
+  const cpuRatio = ours && peer && ratioOf(ours.cpu, peer.cpu);
+  const found = { ours: ours as Side, peer, ratio, cpuRatio, bareStart };
   return {
     work: work.name,
     title: work.title,
@@ -85,6 +90,7 @@ function sideOf(side: Contestant, runs: readonly ProcessRun[], metric: Metric): 
   return {
     label: side.label,
     summary: summarize(values),
+    cpu: summarize(runs.map((run) => run.cpuMilliseconds)),
     residentMiB: Math.max(...runs.map((run) => run.residentMiB)),
   };
 }
@@ -101,9 +107,9 @@ function isReached(
     case 'ratio at least':
       return ratio && ratio.ofMedians >= goal.value;
     case 'ms beyond start':
-      return value - bareStart.median <= goal.value;
+      return value - bareStart.summary.median <= goal.value;
     case 'times the start':
-      return value / bareStart.median <= goal.value;
+      return value / bareStart.summary.median <= goal.value;
     case 'MiB at most':
       return value <= goal.value;
   }

@@ -2,11 +2,14 @@
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { VimgError } from '../src/base/errors.ts';
+import { childrenCpuMs } from './child-usage.ts';
 import type { Command } from './work.ts';
 
 export interface ProcessRun {
   /** From the start of the process to its end. */
   readonly milliseconds: number;
+  /** Processor time, user and system, of all its threads. */
+  readonly cpuMilliseconds: number;
   /** The peak of its resident memory, as last seen: looked at every 10 ms. 0 for a process too short to be seen. */
   readonly residentMiB: number;
   readonly stdout: string;
@@ -14,9 +17,10 @@ export interface ProcessRun {
 
 const LOOK_EVERY_MS = 10;
 
-/** @throws VimgError `IO` with what the program wrote to stderr, when it fails */
+/** Nothing else may be started meanwhile. @throws VimgError `IO` with what the program wrote to stderr, when it fails */
 export function runProcess(command: Command): Promise<ProcessRun> {
   return new Promise((resolve, reject) => {
+    const cpuBefore = childrenCpuMs();
     const started = process.hrtime.bigint();
     const child = spawn(command.program, command.args, { stdio: ['ignore', 'pipe', 'pipe'] });
     let residentMiB = 0;
@@ -26,6 +30,7 @@ export function runProcess(command: Command): Promise<ProcessRun> {
     let stdout = '';
     let stderr = '';
     let milliseconds = 0;
+    let cpuMilliseconds = 0;
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       stdout += text;
     });
@@ -38,10 +43,11 @@ export function runProcess(command: Command): Promise<ProcessRun> {
     });
     child.on('exit', () => {
       milliseconds = Number(process.hrtime.bigint() - started) / 1e6;
+      cpuMilliseconds = childrenCpuMs() - cpuBefore;
       clearInterval(look);
     });
     child.on('close', (code, signal) => {
-      if (code === 0) resolve({ milliseconds, residentMiB, stdout });
+      if (code === 0) resolve({ milliseconds, cpuMilliseconds, residentMiB, stdout });
       else reject(new VimgError('IO', `${lineOf(command)}: exit ${code ?? signal}\n${stderr}`));
     });
   });

@@ -17,23 +17,33 @@ export function tableOf(machine: Machine, measurements: readonly Measurement[]):
 }
 
 function headOf({ work, title, ours, peer }: Measurement): string[] {
-  const columns = ['size', ours.label, peer?.label ?? 'peer', 'ratio (min–max)', 'Node starts', 'goal', ''];
+  const columns = [
+    'size',
+    ours.label,
+    peer?.label ?? 'peer',
+    'ratio (min–max)',
+    'CPU ratio',
+    'Node starts',
+    'goal',
+    '',
+  ];
   return [
     `**${work}**: ${title}`,
     '',
     `| ${columns.join(' | ')} |`,
-    `|${columns.map((_, i) => (i === 0 || i > 4 ? '---|' : '---:|')).join('')}`,
+    `|${columns.map((_, i) => (i === 0 || i > 5 ? '---|' : '---:|')).join('')}`,
   ];
 }
 
 function rowOf(found: Measurement): string {
-  const { metric, ours, peer, ratio, bareStart, goal, reached } = found;
+  const { metric, ours, peer, ratio, cpuRatio, bareStart, goal, reached } = found;
   const cells = [
     found.size,
     sideText(ours, metric),
     peer ? sideText(peer, metric) : '–',
     ratio ? `${digits(ratio.ofMedians)} (${digits(ratio.min)}–${digits(ratio.max)})` : '–',
-    `${Math.round(bareStart.median)} ms`,
+    cpuRatio && metric === 'ms' ? digits(cpuRatio.ofMedians) : '–',
+    `${Math.round(bareStart.summary.median)} ms`,
     goal ? goalText(goal) : '',
     reached === undefined ? '' : reached ? 'reached' : '**missed**',
   ];
