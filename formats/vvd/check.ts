@@ -20,12 +20,15 @@ import { refusal, repairVvd } from './repair.ts';
  *
  * @param options with `repair` the file must be writable, and `undoPath` must name a file that does not exist
  * @throws VimgError `INVALID_FORMAT` for a file that is no VVD image; `UNSUPPORTED` for features of a later version;
- *   `USAGE`, `EXISTS` for the undo file; `CANCELLED`; `IO`, `NO_SPACE` from a repair
+ *   `USAGE`, `EXISTS` for the undo file; `READ_ONLY`; `CANCELLED`; `IO`, `NO_SPACE` from a repair
  */
 export async function checkVvd(file: BlockDevice, options: CheckOptions = {}): Promise<CheckReport> {
   const { repair, undoPath } = options;
   if (repair !== undefined && undoPath === undefined) {
     throw new VimgError('USAGE', 'A repair needs the name of an undo file', { path: file.name });
+  }
+  if (repair !== undefined && file.readOnly) {
+    throw new VimgError('READ_ONLY', 'A repair needs a file that can be written', { path: file.name });
   }
   const before = await examine(file, options);
   const { corruptions, leaks } = before.findings;

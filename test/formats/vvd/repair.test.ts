@@ -197,6 +197,8 @@ describe('a repair', () => {
     expect(Buffer.compare(file.snapshot(), before)).toBe(0);
     expect(existsSync(undoPath())).toBe(false);
     await expect(checkVvd(file, { repair: 'all' })).rejects.toMatchObject({ code: 'USAGE' });
+    const fixed = checkVvd(file.fork({ readOnly: true }), { repair: 'all', undoPath: undoPath() });
+    await expect(fixed).rejects.toMatchObject({ code: 'READ_ONLY' });
   });
 
   it('overwrites no undo file', async () => {
