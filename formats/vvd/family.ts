@@ -5,7 +5,7 @@ import { VimgError } from '../../src/base/errors.ts';
 import type { LayerSnapshot } from '../../src/image/lifecycle.ts';
 import { headerText, isSealed } from './header.ts';
 import { type FolderEntry, peekHeader, vvdFilesIn } from './header-peek.ts';
-import { type Header, INTENT_DELETE } from './layout.ts';
+import { type Header, INTENT_DELETE, INTENT_SNAPSHOT } from './layout.ts';
 
 /** The attribute in which a base keeps the paths of its clones, relative to its folder, one a line. */
 export const CLONES_ATTRIBUTE = 'clones';
@@ -40,7 +40,9 @@ export async function snapshotsOf(diskPath: string): Promise<LayerSnapshot[]> {
   const entries = await vvdFilesIn(dirname(diskPath));
   const byUuid = new Map(entries.map((entry) => [entry.header.diskUuid, entry]));
   const inChain = new Set<string>();
-  let at = await peekHeader(diskPath);
+  const top = await peekHeader(diskPath);
+  const undecided = top && isUndecided(top, diskPath) ? top.diskUuid : undefined;
+  let at = top;
   while (at && !inChain.has(at.parentUuid)) {
     inChain.add(at.parentUuid);
     at = byUuid.get(at.parentUuid)?.header;
@@ -48,7 +50,8 @@ export async function snapshotsOf(diskPath: string): Promise<LayerSnapshot[]> {
   return entries
     .filter(
       (entry) =>
-        isSnapshotOf(entry, stem) || (inChain.has(entry.header.diskUuid) && snapshotName(entry) !== ''),
+        entry.header.diskUuid !== undecided &&
+        (isSnapshotOf(entry, stem) || (inChain.has(entry.header.diskUuid) && snapshotName(entry) !== '')),
     )
     .map((entry) => ({
       name: snapshotName(entry),
@@ -60,6 +63,13 @@ export async function snapshotsOf(diskPath: string): Promise<LayerSnapshot[]> {
       deleting: entry.header.intent === INTENT_DELETE,
     }))
     .sort((a, b) => a.dateMs - b.dateMs || a.name.localeCompare(b.name));
+}
+
+/** The disk itself bears the name of a snapshot that did not happen: a crash came first, and it will be undone. */
+function isUndecided(top: Header, diskPath: string): boolean {
+  if (top.intent !== INTENT_SNAPSHOT) return false;
+  const record = headerText(top.groupPath, top.groupPathLength);
+  return record === '' || !existsSync(resolve(dirname(diskPath), record));
 }
 
 function isSnapshotOf(entry: FolderEntry, stem: string): boolean {

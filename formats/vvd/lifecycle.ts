@@ -3,11 +3,12 @@ import { dirname, relative } from 'node:path';
 import { isVimgError } from '../../src/base/errors.ts';
 import type { Lifecycle } from '../../src/image/lifecycle.ts';
 import { changeAttributes, changeParentPath, listAttributes, storeAttributes } from './attribute-change.ts';
-import { realDisk } from './disk-file.ts';
+import { openForChange, realDisk } from './disk-file.ts';
 import { CLONES_ATTRIBUTE, findSnapshot, refuseDeleting, snapshotsOf } from './family.ts';
 import { layerPathOf } from './file-names.ts';
 import { isSealed } from './header.ts';
 import { peekHeader } from './header-peek.ts';
+import { INTENT_SNAPSHOT } from './layout.ts';
 import { sealVvd, unsealVvd } from './seal.ts';
 import { createSnapshot } from './snapshot-create.ts';
 import { deleteSnapshot, planDelete, revertSnapshot } from './snapshot-manage.ts';
@@ -37,7 +38,13 @@ async function baseForClone(path: string, snapshot: string | undefined): Promise
     refuseDeleting(found);
     return found.path;
   }
-  const header = await peekHeader(disk);
+  let header = await peekHeader(disk);
+  if (header?.intent === INTENT_SNAPSHOT) {
+    // sealed by a snapshot that a crash interrupted: when that is undone, the disk is written again
+    const settled = await openForChange(disk, { allowSealed: true, keepContentId: true });
+    await settled.file.close();
+    header = await peekHeader(disk);
+  }
   if (header && isSealed(header)) return disk;
   const name = `clone-${new Date().toISOString().replace(/[-:]/g, '').replace('T', '-').replace('Z', '')}`;
   await createSnapshot([disk], name);
