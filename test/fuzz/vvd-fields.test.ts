@@ -2,13 +2,16 @@
  * Hostile VVD images: each field of each structure zeroed, maximised, flipped and made to point where it must not, with
  * right checksums; each structure in the place of each other one; the file cut behind each.
  */
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { PAGE } from '../../formats/vvd/layout.ts';
 import { type BaseName, baseImage } from './base-images.ts';
 import { fieldValues, THOROUGH } from './field-values.ts';
 import { verdict } from './judge.ts';
 import { hostileImage, type Recipe } from './mutation.ts';
 import type { Structure, StructureKind } from './structures.ts';
+
+// with every value of every field these take minutes
+if (THOROUGH) vi.setConfig({ testTimeout: 1_800_000 });
 
 /** Which structures are worth their cases in which base: the others are the same as in another one. */
 const WORKS: readonly (readonly [BaseName, StructureKind])[] = [
