@@ -3,7 +3,7 @@
  * folder; `…` stands for anything within a line, a line `…` for any lines. Blocks marked `ts` are programs, compiled
  * against the types of the built package and run; a `text` block behind one is what it prints.
  */
-import { mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { dir } from 'tmp-promise';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -93,10 +93,24 @@ describe('README.md', () => {
     }
   });
 
-  it('links to files that are there', () => {
+  it('links to files that are there, and ARCHITECTURE.md names such files', () => {
+    const architecture = readFileSync(join(ROOT, 'ARCHITECTURE.md'), 'utf8');
+    const paths = [...architecture.matchAll(/`((?:src|formats|test|bin)\/[\w./-]+)`/g)].map(
+      (match) => match[1],
+    );
+    expect(paths.filter((path) => !existsSync(join(ROOT, path as string)))).toEqual([]);
     const targets = [...readme.matchAll(/\]\(([^)#]+)\)/g)].map((match) => match[1] as string);
     expect(targets.filter((target) => !target.startsWith('http')).length).toBeGreaterThan(3);
     for (const target of targets) expect(() => readFileSync(join(ROOT, target)), target).not.toThrow();
+  });
+
+  it('and ARCHITECTURE.md name only scripts that there are', () => {
+    const architecture = readFileSync(join(ROOT, 'ARCHITECTURE.md'), 'utf8');
+    const named = [...`${readme}${architecture}`.matchAll(/npm run ([a-z:]+)/g)].map(
+      (match) => match[1] as string,
+    );
+    const { scripts } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { scripts: object };
+    expect(named.filter((name) => !(name in scripts))).toEqual([]);
   });
 
   it('names every function of the library and every verb', async () => {
