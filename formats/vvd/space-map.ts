@@ -9,7 +9,7 @@
  *   mapped yet.
  * - The list on disk is bounded; what does not fit is left out (a leak, already punched), largest extents first.
  */
-import { invariant } from '../../src/base/errors.ts';
+import { invariant, VimgError } from '../../src/base/errors.ts';
 import { isPromise, type MaybePromise } from '../../src/base/maybe-promise.ts';
 import { roundDown, roundUp } from '../../src/base/size.ts';
 import { COMPRESSED_ALIGNMENT } from './entry.ts';
@@ -282,7 +282,12 @@ function largest(extents: FreeExtent[], count: number): FreeExtent[] {
   return kept.sort((a, b) => a.place - b.place);
 }
 
-/** Inserts into a list sorted by place, merging with its neighbours. */
+/**
+ * Inserts into a list sorted by place, merging with its neighbours.
+ *
+ * @throws VimgError `CORRUPT` when a part of it is in the list: two entries of the image named one place, or one named
+ *   free space
+ */
 function insertExtent(list: FreeExtent[], extent: FreeExtent): void {
   let low = 0;
   let high = list.length;
@@ -293,8 +298,15 @@ function insertExtent(list: FreeExtent[], extent: FreeExtent): void {
   }
   const before = list[low - 1];
   const after = list[low];
-  invariant(!before || before.place + before.length <= extent.place, 'free extents do not overlap');
-  invariant(!after || extent.place + extent.length <= after.place, 'free extents do not overlap');
+  const overlaps =
+    (before !== undefined && before.place + before.length > extent.place) ||
+    (after !== undefined && extent.place + extent.length > after.place);
+  if (overlaps) {
+    throw new VimgError(
+      'CORRUPT',
+      `Space at ${extent.place} was freed that is free already: two entries had it`,
+    );
+  }
   if (before && before.place + before.length === extent.place) {
     before.length += extent.length;
     if (after && before.place + before.length === after.place) {

@@ -31,7 +31,7 @@ export async function verdict(image: MemoryDevice): Promise<string | undefined> 
     try {
       await work();
     } catch (error) {
-      if (error instanceof VimgError) return;
+      if (error instanceof VimgError && !isBug(error.cause)) return;
       problems.push(`${what}: ${error instanceof Error ? error.stack : String(error)}`);
     }
   };
@@ -51,6 +51,12 @@ export async function verdict(image: MemoryDevice): Promise<string | undefined> 
   const memory = (process.resourceUsage().maxRSS - memoryBefore) * KiB;
   if (memory > MEMORY_MAX) problems.push(`it took ${memory} bytes of memory`);
   return problems.length === 0 ? undefined : problems.join('\n');
+}
+
+/** A failed assertion that was taken for a failure of the device is still a failed assertion. */
+function isBug(cause: unknown): boolean {
+  if (cause instanceof VimgError) return isBug(cause.cause);
+  return cause instanceof Error && !('errno' in cause) && cause.constructor !== Error;
 }
 
 type Attempt = (what: string, work: () => MaybePromise<unknown>) => Promise<void>;
