@@ -2,7 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
-import type { VimgError } from '../../base/errors.ts';
+import { isVimgError, VimgError } from '../../base/errors.ts';
 import { replaceFile } from '../../host/atomic-file.ts';
 import type { DiskImage } from '../../image/disk-image.ts';
 import { type Export, exportDisk } from '../../nbd/export.ts';
@@ -18,7 +18,7 @@ import { NbdServer } from '../../nbd/server.ts';
 import { runCaptive } from '../captive-command.ts';
 import { usage } from '../command-line.ts';
 import { describeError } from '../error-report.ts';
-import { type AccessOptions, accessOf, openDisk } from '../open-disk.ts';
+import { type Access, type AccessOptions, accessOf, openDisk } from '../open-disk.ts';
 import { ALLOW_OPTION, type Context, defineVerb, repeated, type Verb } from '../verb.ts';
 
 interface Options extends AccessOptions {
@@ -103,12 +103,7 @@ async function serve(
   try {
     const exports: Export[] = [];
     for (const [index, operand] of operands.entries()) {
-      const disk = await openDisk(context, operand, accessOf(context, options, operands), {
-        format: options.format,
-        readOnly: options.readOnly ?? false,
-        blocking: false,
-        trusts: 'serve',
-      });
+      const disk = await openServed(context, operand, accessOf(context, options, operands), options);
       disks.push(disk);
       exports.push(exportDisk(disk, names[index] as string));
     }
@@ -120,6 +115,22 @@ async function serve(
     }
   } finally {
     await closeAll(disks);
+  }
+}
+
+/** What can only be read is told how it can be served. */
+async function openServed(
+  context: Context,
+  name: string,
+  access: Access,
+  { format, readOnly = false }: Options,
+): Promise<DiskImage> {
+  try {
+    return await openDisk(context, name, access, { format, readOnly, blocking: false, trusts: 'serve' });
+  } catch (error) {
+    if (readOnly || !isVimgError(error) || error.op !== 'open for writing') throw error;
+    const hint = `${error.hint ?? ''}; or serve it as it is, with --read-only`;
+    throw new VimgError(error.code, error.message, { op: error.op, path: name, hint, cause: error });
   }
 }
 
