@@ -60,7 +60,9 @@ export class BlockZeroer {
     if (isPromise(found)) return found.then(again);
     if (!found && !this.#map.hasParent && !keepAllocated) {
       // no table page: everything it would map reads as zeroes
-      return Math.max(stop, (index + 1) * ENTRIES * this.#map.blockSize);
+      const span = ENTRIES * this.#map.blockSize;
+      const left = Math.ceil(this.#map.header.virtualSize / span) - index;
+      return Math.max(stop, (index + this.#map.metadata.absentTables(index, left)) * span);
     }
     const page = found ?? this.#map.metadata.tableForWrite(index);
     if (isPromise(page)) return page.then(again);

@@ -218,7 +218,10 @@ export function geometryProblem(header: Header, fileSize: number): string | unde
   return regionProblem(header, fileSize);
 }
 
-/** The fixed regions lie in the file, behind the header, aligned and apart from each other. */
+/**
+ * The fixed regions lie in the file, behind the header, aligned and apart from each other; and none reaches from
+ * before the first place of blocks into those.
+ */
 function regionProblem(header: Header, fileSize: number): string | undefined {
   const regions = fixedRegions(header).sort((a, b) => a.offset - b.offset);
   let end = 2 * PAGE;
@@ -228,7 +231,10 @@ function regionProblem(header: Header, fileSize: number): string | undefined {
     end = region.offset + region.length;
     if (!Number.isSafeInteger(end) || region.offset + region.used > fileSize)
       return `${region.name} passes the end of the file`;
+    if (region.offset < header.dataOffset && end > header.dataOffset)
+      return `${region.name} overlaps the data`;
   }
+  if (header.dataOffset < 2 * PAGE) return 'data offset';
   return undefined;
 }
 

@@ -119,7 +119,9 @@ export class VvdLayer implements Layer {
     into.reserved = false;
     if (!page) {
       into.kind = BEHIND;
-      into.length = Math.min(length, (index + this.metadata.absentTables(index)) * this.#tableSpan - offset);
+      const asked = Math.ceil((offset + length) / this.#tableSpan) - index;
+      const absent = this.metadata.absentTables(index, asked);
+      into.length = Math.min(length, (index + absent) * this.#tableSpan - offset);
       return;
     }
     const inTable = Math.min(length, (index + 1) * this.#tableSpan - offset);

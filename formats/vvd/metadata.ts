@@ -9,6 +9,8 @@
 import { fromSystemError, invariant, type VimgError } from '../../src/base/errors.ts';
 import { isPromise, type MaybePromise } from '../../src/base/maybe-promise.ts';
 import type { BlockDevice } from '../../src/device/block-device.ts';
+import { type EntryBounds, entriesProblem } from './entry-bounds.ts';
+import { fixedRegions } from './header.ts';
 import { encodeTransaction, type PageImage, slotCapacity, slotOffset } from './journal.ts';
 import { ENTRIES, type Header, PAGE, PAGE_TABLE, SPACE_PAGES } from './layout.ts';
 import { newPage, sealPage, setU64 } from './page.ts';
@@ -38,8 +40,12 @@ export class Metadata {
     this.file = file;
     this.header = header;
     this.#space = space instanceof Uint8Array ? undefined : space;
-    const written = space instanceof Uint8Array ? space : space.directoriesWritten;
-    this.#pages = new PageCache(file, header, written);
+    this.#pages =
+      space instanceof Uint8Array
+        ? new PageCache(file, header, space)
+        : new PageCache(file, header, space.directoriesWritten, (view) =>
+            entriesProblem(view, boundsOf(header, space)),
+          );
     this.#fresh = fresh;
     this.#sequence = header.sequence;
     this.#capacity = slotCapacity(header.journalSlotPages);
@@ -80,8 +86,8 @@ export class Metadata {
   }
 
   /** As {@link PageCache.absentTables}. */
-  absentTables(index: number): number {
-    return this.#pages.absentTables(index);
+  absentTables(index: number, most: number): number {
+    return this.#pages.absentTables(index, most);
   }
 
   /**
@@ -307,4 +313,14 @@ export async function writeImages(file: BlockDevice, images: readonly PageImage[
     at = end;
   }
   await Promise.all(writes);
+}
+
+/** In a layer that is written, entries are held to these before anything is done by them. */
+function boundsOf(header: Header, space: SpaceMap): EntryBounds {
+  return {
+    blockSize: 2 ** header.blockShift,
+    from: header.dataOffset,
+    to: space.spaceEnd,
+    regions: fixedRegions(header).filter((region) => region.offset >= header.dataOffset),
+  };
 }

@@ -44,11 +44,22 @@ export class PageCache {
   readonly #directories = new Map<number, MetadataPage>();
   readonly #tables = new Map<number, MetadataPage>();
 
-  /** @param written the space map's own, where there is one */
-  constructor(file: BlockDevice, header: Header, written: Uint8Array) {
+  readonly #tableProblem: (view: DataView) => string | undefined;
+
+  /**
+   * @param written the space map's own, where there is one
+   * @param tableProblem what is wrong with the entries of a table page, where that matters before they are used
+   */
+  constructor(
+    file: BlockDevice,
+    header: Header,
+    written: Uint8Array,
+    tableProblem: (view: DataView) => string | undefined = () => undefined,
+  ) {
     this.file = file;
     this.header = header;
     this.written = written;
+    this.#tableProblem = tableProblem;
   }
 
   /** Puts a verified image over what is on disk, for a layer that is read without repairing its file. */
@@ -147,10 +158,12 @@ export class PageCache {
       // loaded by someone else meanwhile: it may have been changed, and be on its way to the disk
       const known = (type === PAGE_TABLE ? this.#tables : this.#directories).get(index);
       if (known) return known;
-      const problem = pageProblem(bytes, expected);
-      const what = type === PAGE_TABLE ? `table page ${index}` : `directory page ${index}`;
+      const page = new MetadataPage(type, index, place, bytes);
+      const isTable = type === PAGE_TABLE;
+      const problem = pageProblem(bytes, expected) ?? (isTable ? this.#tableProblem(page.view) : undefined);
+      const what = isTable ? `table page ${index}` : `directory page ${index}`;
       if (problem !== undefined) throw this.#corrupt(what, place, problem);
-      return new MetadataPage(type, index, place, bytes);
+      return page;
     };
     const io = this.file.pread(bytes, place);
     return isPromise(io) ? io.then(verified) : verified();
@@ -169,12 +182,12 @@ export class PageCache {
     return (((this.written[index >>> 3] ?? 0) >>> (index & 7)) & 1) === 1;
   }
 
-  /** How many table pages from `index` on are certain not to exist, when that one does not. */
-  absentTables(index: number): number {
+  /** How many table pages from `index` on, up to `most`, are certain not to exist, when that one does not. */
+  absentTables(index: number, most: number): number {
     let next = Math.floor(index / ENTRIES);
     if (this.#mayHold(next)) return 1;
-    while (next < this.header.directoryPages && !this.#mayHold(next)) next++;
-    return next * ENTRIES - index;
+    while (next * ENTRIES - index < most && !this.#mayHold(next)) next++;
+    return Math.min(most, next * ENTRIES - index);
   }
 
   #mayHold(directory: number): boolean {

@@ -156,13 +156,13 @@ export class SpaceMap {
 
   /** What was given out is mapped now. */
   mapped(place: number): void {
-    invariant(this.#unmapped.delete(place), 'a mapped place was given out');
+    if (!this.#unmapped.delete(place)) throw sharedPlace(place);
   }
 
   /** What was given out will not be used. */
   giveBack(place: number): void {
     const length = this.#unmapped.get(place);
-    invariant(length !== undefined, 'a returned place was given out');
+    if (length === undefined) throw sharedPlace(place);
     this.#unmapped.delete(place);
     this.#insert({ place, length });
   }
@@ -298,15 +298,8 @@ function insertExtent(list: FreeExtent[], extent: FreeExtent): void {
   }
   const before = list[low - 1];
   const after = list[low];
-  const overlaps =
-    (before !== undefined && before.place + before.length > extent.place) ||
-    (after !== undefined && extent.place + extent.length > after.place);
-  if (overlaps) {
-    throw new VimgError(
-      'CORRUPT',
-      `Space at ${extent.place} was freed that is free already: two entries had it`,
-    );
-  }
+  if (before && before.place + before.length > extent.place) throw sharedPlace(extent.place);
+  if (after && extent.place + extent.length > after.place) throw sharedPlace(after.place);
   if (before && before.place + before.length === extent.place) {
     before.length += extent.length;
     if (after && before.place + before.length === after.place) {
@@ -319,4 +312,9 @@ function insertExtent(list: FreeExtent[], extent: FreeExtent): void {
   } else {
     list.splice(low, 0, extent);
   }
+}
+
+/** A place with two owners: nothing that this program writes, but an image can come with one. */
+function sharedPlace(place: number): VimgError {
+  return new VimgError('CORRUPT', `The place ${place} is used twice, or used and free`, { offset: place });
 }

@@ -21,7 +21,10 @@ export async function clearFrom(map: Mapping, size: number, tables: number): Pro
   const span = ENTRIES * map.blockSize;
   for (let index = Math.floor(size / span); index < tables; index++) {
     const page = await map.metadata.table(index);
-    if (!page) continue;
+    if (!page) {
+      index += map.metadata.absentTables(index, tables - index) - 1;
+      continue;
+    }
     if (!map.metadata.hasRoom(map.gate.size + 1)) await map.metadata.commit();
     for (let slot = 0; slot < ENTRIES; slot++) {
       const block = index * ENTRIES + slot;

@@ -5,13 +5,16 @@
 import { checkVvd } from '../../formats/vvd/check.ts';
 import { vvdDriver } from '../../formats/vvd/driver.ts';
 import { openVvd } from '../../formats/vvd/open.ts';
-import { VimgError } from '../../src/base/errors.ts';
+import { type ErrorCode, VimgError } from '../../src/base/errors.ts';
 import type { MaybePromise } from '../../src/base/maybe-promise.ts';
 import { SeededRandom } from '../../src/base/random.ts';
 import type { MemoryDevice } from '../../src/device/memory-device.ts';
 import { DiskImage } from '../../src/image/disk-image.ts';
 import { closedGate } from '../../src/image/gate-policies.ts';
 import { mapDisk } from '../../src/job/disk-map.ts';
+
+/** How bad input is refused; everything else would be a fault of ours. */
+const BAD_INPUT: readonly ErrorCode[] = ['INVALID_FORMAT', 'CORRUPT', 'UNSUPPORTED', 'LIMIT', 'READ_ONLY'];
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -31,7 +34,7 @@ export async function verdict(image: MemoryDevice): Promise<string | undefined> 
     try {
       await work();
     } catch (error) {
-      if (error instanceof VimgError && !isBug(error.cause)) return;
+      if (error instanceof VimgError && BAD_INPUT.includes(error.code) && !isBug(error.cause)) return;
       problems.push(`${what}: ${error instanceof Error ? error.stack : String(error)}`);
     }
   };
@@ -103,6 +106,7 @@ async function writeHereAndThere(image: MemoryDevice, allowSealed: boolean, atte
     Math.max(0, Math.min(Math.floor(size * fraction), size - length));
   const write = (where: number, length: number): Promise<void> =>
     attempt('write', () => disk.pwrite(noise.subarray(0, Math.min(length, size)), where));
+  if (size === 0) return disk.close();
   await write(0, 10_000);
   await write(at(0.3, noise.length) + 100, noise.length - 200);
   await attempt('write zeroes', () => disk.writeZeroes(at(0.5, MiB), Math.min(size, MiB)));
