@@ -56,6 +56,7 @@ export const vvdDriver: FormatDriver = {
   lifecycle: vvdLifecycle,
   // loaded when first used: start-up stays lean
   check: async (file, options) => (await import('./check.ts')).checkVvd(file, options),
+  undoRepair: async (file, undoPath) => (await import('./undo-file.ts')).applyUndo(file, undoPath),
   async *inspect(file) {
     yield* (await import('./inspect.ts')).inspectVvd(file);
   },

@@ -1,7 +1,8 @@
 /** Linked clones: a new empty layer on a base that is never written again. */
 
-import { realpathSync } from 'node:fs';
+import { existsSync, realpathSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { VimgError } from '../base/errors.ts';
 import { createImage, storedReference } from './create-image.ts';
 import type { OptionValues } from './format-driver.ts';
 import type { LifecycleContext } from './lifecycle.ts';
@@ -34,6 +35,10 @@ export async function linkedClone(
   target: string,
   options: CloneOptions,
 ): Promise<CloneResult> {
+  if ((options.exclusive ?? true) && existsSync(target)) {
+    // before the source gets a snapshot for nothing
+    throw new VimgError('EXISTS', 'The file exists already', { op: 'clone', path: target });
+  }
   const driver = await driverOf(source, options.formats, options.format);
   const base = driver.lifecycle
     ? await driver.lifecycle.baseForClone(source, options.snapshot)

@@ -104,6 +104,12 @@ export interface FormatDriver {
   /** Starts a new image that convert fills; for formats that are not written through a `LayerWriter`. */
   startWriter?(file: BlockDevice, options: CreateLayerOptions): Promise<ImageWriter>;
   check?(file: BlockDevice, options: CheckOptions): Promise<CheckReport>;
+  /**
+   * Puts back what a repair overwrote, from its undo file; durable when this returns.
+   *
+   * @throws VimgError `INVALID_FORMAT` for what is no undo file, `USAGE` for that of another disk; `IO`
+   */
+  undoRepair?(file: BlockDevice, undoPath: string): Promise<void>;
   /** Every structure that can be read, damaged or not. */
   inspect?(file: BlockDevice): AsyncGenerator<InspectedStructure>;
   /** Present when snapshots and clones of the format are layers of their own. */

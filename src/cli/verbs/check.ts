@@ -25,6 +25,7 @@ interface Options extends AccessOptions {
   readonly repair?: string;
   readonly scrub?: boolean;
   readonly undo?: string;
+  readonly applyUndo?: string;
   readonly cache?: string;
   readonly progress?: string;
 }
@@ -45,6 +46,7 @@ export const verb: Verb = defineVerb<Options>({
     OUTPUT_OPTION,
     ['-r, --repair <what>', 'repair leaks, or all that can be proven; what is overwritten is saved first'],
     ['--undo <file>', 'where it is saved; default: the name of the disk with .undo and the time'],
+    ['--apply-undo <file>', 'put back what a repair overwrote, then check'],
     ['--scrub', 'read all data, and verify its checksums'],
     ['-q, --quiet', 'print only errors'],
     ['-T, --cache <mode>', 'accepted as qemu-img does; has no effect'],
@@ -77,13 +79,18 @@ async function check(context: Context, path: string, options: Options): Promise<
   if (repair !== undefined && repair !== 'leaks' && repair !== 'all') {
     throw usage(`Unknown option value for -r (expecting 'leaks' or 'all'): ${repair}`);
   }
+  if (repair !== undefined && options.applyUndo !== undefined) {
+    throw usage('Cannot repair and put back what a repair overwrote at once');
+  }
+  const readOnly = repair === undefined && options.applyUndo === undefined;
   const { lock } = accessOf(context, options, [path]);
-  const mode = repair === undefined ? 'read' : 'write';
-  const file = await FileDevice.open(path, { readOnly: repair === undefined, lock: lock ? mode : 'none' });
+  const mode = readOnly ? 'read' : 'write';
+  const file = await FileDevice.open(path, { readOnly, lock: lock ? mode : 'none' });
   const display = await progressDisplay(context, options);
   try {
     const driver = await driverOf(file, path, options.format);
     if (!driver.check) throw new VimgError('UNSUPPORTED', NO_CHECKS);
+    if (options.applyUndo !== undefined) await putBack(context, driver, file, options.applyUndo);
     const undoPath = options.undo ?? `${path}.undo-${new Date().toISOString().replace(/[:.]/g, '-')}`;
     const startedMs = performance.now();
     const checkOptions: CheckOptions = {
@@ -112,6 +119,18 @@ async function check(context: Context, path: string, options: Options): Promise<
     display.stop();
     await file.close();
   }
+}
+
+async function putBack(
+  context: Context,
+  driver: FormatDriver,
+  file: FileDevice,
+  undoPath: string,
+): Promise<void> {
+  if (!driver.undoRepair)
+    throw new VimgError('UNSUPPORTED', `Repairs of ${driver.name} images leave no undo file`);
+  await driver.undoRepair(file, undoPath);
+  context.terminal.note(`what the repair overwrote is put back from ${undoPath}`);
 }
 
 async function driverOf(file: FileDevice, path: string, format: string | undefined): Promise<FormatDriver> {
