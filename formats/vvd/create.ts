@@ -248,6 +248,7 @@ async function provision(file: BlockDevice, header: Header): Promise<void> {
     }
     metadata.changed(page);
     block += count;
+    if (!metadata.hasRoom(1)) await metadata.commit(); // so that memory does not grow with the disk
   }
   await metadata.commit();
   header.sequence = metadata.sequence;

@@ -183,7 +183,25 @@ export class VvdLayer implements Layer {
     into.kind = isZero ? ZERO : BEHIND;
     into.reserved = isZero && place !== 0;
     const run = isZero ? runLength(zero, subBlock) : runLength((allocated | zero) >>> 0, subBlock);
-    into.length = Math.min(limit, (subBlock + run) * this.#subBlockSize - within);
+    const length = (subBlock + run) * this.#subBlockSize - within;
+    const toEnd = into.reserved && subBlock + run === SUB_BLOCKS;
+    into.length = Math.min(
+      limit,
+      toEnd ? length + this.#reservedBlocks(view, slot + 1, place, limit - length) : length,
+    );
+  }
+
+  /** Bytes of the blocks from `slot` on that follow `place` in the file and read as zero though space is taken. */
+  #reservedBlocks(view: DataView, slot: number, place: number, limit: number): number {
+    let length = 0;
+    for (let next = slot; length < limit && next < ENTRIES; next++) {
+      const at = entryAt(next);
+      length += this.#blockSize;
+      const follows = kindOf(view, at) === KIND_DATA && placeOf(view, at) === place + length;
+      if (!follows || zeroOf(view, at) !== ALL_SUB_BLOCKS || allocatedOf(view, at) !== 0)
+        return length - this.#blockSize;
+    }
+    return length;
   }
 
   /** Stored bytes from `within` on that also lie side by side in the file: on into next blocks where they do. */
