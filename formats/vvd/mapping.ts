@@ -57,8 +57,8 @@ export class Mapping {
     else await this.gate.waitAny();
   }
 
-  /** The table page of a block that nobody else is changing, with room to change it. */
-  async pageForChange(block: number): Promise<MetadataPage> {
+  /** Makes a block busy once nobody else is changing it and there is room to. @returns its table page */
+  async enter(block: number): Promise<MetadataPage> {
     for (;;) {
       await this.gate.wait(block);
       if (!this.metadata.hasRoom(this.gate.size + 1)) {
@@ -66,7 +66,9 @@ export class Mapping {
         continue;
       }
       const page = await this.metadata.tableForWrite(Math.floor(block / ENTRIES));
-      if (!this.gate.isBusy(block) && this.metadata.hasRoom(this.gate.size + 1)) return page;
+      if (this.gate.isBusy(block) || !this.metadata.hasRoom(this.gate.size + 1)) continue;
+      this.gate.enter(block, 1, page); // in this tick: whoever waits for the promise comes later
+      return page;
     }
   }
 

@@ -98,10 +98,10 @@ export class VvdWriter implements LayerWriter {
     const stored = await compressBlock(whole, this.header.compression);
     if (!stored) return false;
     this.#map.throwFailure();
-    const page = await this.#map.pageForChange(block);
-    const place = this.#map.space.takePacked(stored.length);
-    this.#map.gate.enter(block, 1, page);
+    const page = await this.#map.enter(block);
+    let place: number;
     try {
+      place = this.#map.space.takePacked(stored.length);
       await this.file.pwrite(stored, place);
     } finally {
       this.#map.gate.leave(block);
