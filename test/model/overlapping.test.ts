@@ -22,7 +22,6 @@ class Round {
   readonly #random: SeededRandom;
   readonly #words: number[];
   readonly #possible = new Map<number, Set<number>>();
-  /** Sectors that a discard may have zeroed or left. */
   readonly #underWay: Promise<unknown>[] = [];
 
   constructor(disk: DiskImage, random: SeededRandom, words: number[]) {
@@ -32,6 +31,10 @@ class Round {
   }
 
   launch(word: number): void {
+    this.#underWay.push(this.#operation(word)());
+  }
+
+  #operation(word: number): () => Promise<unknown> {
     const random = this.#random;
     const first = random.below(SIZE / SECTOR);
     const sectors = Math.min(1 + random.below(random.pick([2, 16, 200])), SIZE / SECTOR - first);
@@ -41,32 +44,28 @@ class Round {
     switch (random.below(8)) {
       case 0:
         this.#may(offset, length, 0);
-        return this.#start(async () => disk.writeZeroes(offset, length, { keepAllocated: random.oneIn(2) }));
+        return async () => disk.writeZeroes(offset, length, { keepAllocated: random.oneIn(2) });
       case 1: {
         const from = Math.ceil(offset / SUB_BLOCK) * SUB_BLOCK;
         const end = offset + length;
         const to = end === SIZE ? SIZE : Math.floor(end / SUB_BLOCK) * SUB_BLOCK;
         if (from < to) this.#may(from, to - from, 0);
-        return this.#start(async () => disk.discard(offset, length));
+        return async () => disk.discard(offset, length);
       }
       case 2: {
         const block = Math.floor(offset / UNIT) * UNIT;
         const unit = filled(Math.min(UNIT, SIZE - block), word);
         this.#may(block, unit.length, word);
-        return this.#start(() => disk.writeCompressed(block, unit));
+        return () => disk.writeCompressed(block, unit);
       }
       case 3:
-        return this.#start(async () => disk.flush());
+        return async () => disk.flush();
       case 4:
-        return this.#start(async () => disk.pread(new Uint8Array(length), offset));
+        return async () => disk.pread(new Uint8Array(length), offset);
       default:
         this.#may(offset, length, word);
-        return this.#start(async () => disk.pwrite(filled(length, word), offset));
+        return async () => disk.pwrite(filled(length, word), offset);
     }
-  }
-
-  #start(work: () => Promise<unknown>): void {
-    this.#underWay.push(work());
   }
 
   #may(offset: number, length: number, word: number): void {
