@@ -74,15 +74,14 @@ async function randomChange(disk: DiskImage, model: ModelDisk, random: SeededRan
   }
 }
 
-/** Opens a chain by hand, the top for writing. `around` wraps the file of the top. */
+/** Opens a chain by hand, the top for writing. `around` wraps each file. */
 export async function openChain(
   files: readonly BlockDevice[],
   around: (file: BlockDevice) => BlockDevice = (file) => file,
 ): Promise<DiskImage> {
   const layers: Layer[] = [];
   for (const [depth, file] of files.entries()) {
-    const wrapped = depth === 0 ? around(file) : file;
-    layers.push(await openVvd(wrapped, { readOnly: depth > 0, gate: closedGate }));
+    layers.push(await openVvd(around(file), { readOnly: depth > 0, gate: closedGate }));
   }
   return new DiskImage('memory', layers);
 }

@@ -4,6 +4,7 @@ import { createVvd } from '../../../formats/vvd/create.ts';
 import type { VvdLayer } from '../../../formats/vvd/layer.ts';
 import { openVvd } from '../../../formats/vvd/open.ts';
 import type { BlockDevice } from '../../../src/device/block-device.ts';
+import { CountDevice } from '../../../src/device/count-device.ts';
 import { DelayDevice } from '../../../src/device/delay-device.ts';
 import type { DeviceOperation } from '../../../src/device/forwarding-device.ts';
 import { MemoryDevice } from '../../../src/device/memory-device.ts';
@@ -110,5 +111,27 @@ describe('a flush of a VVD disk', () => {
     const results = await settle(clock, Promise.allSettled([disk.flush(), disk.flush()]));
     expect(results.map((result) => result.status)).toEqual(['rejected', 'rejected']);
     await expect(settle(clock, disk.flush())).rejects.toThrow('EIO');
+  });
+});
+
+describe('what a flush costs', () => {
+  it('is two device flushes, one when no metadata changed, none when nothing was ever written', async () => {
+    const memory = MemoryDevice.create(0);
+    await createVvd(memory, { virtualSize: 64 * BLOCK, options: { block_size: BLOCK }, gate: closedGate });
+    const counts = new CountDevice(memory);
+    const disk = await open(counts);
+    const cost = async (): Promise<number> => {
+      counts.reset();
+      await disk.flush();
+      return counts.counts.flush.operations;
+    };
+    expect(await cost()).toBe(0);
+    await disk.pwrite(new Uint8Array(512), 0);
+    expect(await cost()).toBe(2);
+    await disk.pwrite(new Uint8Array(512).fill(1), 0);
+    expect(await cost()).toBe(1);
+    await disk.writeZeroes(0, 8192);
+    expect(await cost()).toBe(2);
+    await disk.close();
   });
 });
