@@ -35,6 +35,7 @@ async function runWorkload(seed: number, totals: Totals): Promise<void> {
   );
   const states = new CrashStates(recorded.start, events);
   const judge = new Judge(recorded, random);
+  await judge.begin();
   for (const position of moments) {
     const expected = judge.expectationAt(position);
     for (let i = 0; i < STATES_EACH; i++) {

@@ -31,6 +31,7 @@ async function runWithFault(seed: number, fault: Fault): Promise<number> {
   const around = (file: BlockDevice): BlockDevice => new FaultDevice(file, [fault]);
   const recorded = await recordWorkload(seed, { steps: STEPS, around, mayFail: ['IO', 'NO_SPACE'] });
   const judge = new Judge(recorded, new SeededRandom(seed));
+  await judge.begin();
   await judge.judge(recorded.memory, judge.expectationAt(recorded.file.events.length), 2);
   return recorded.failures;
 }

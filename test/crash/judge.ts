@@ -38,6 +38,8 @@ export class Judge {
   readonly #recorded: Recorded;
   readonly #random: SeededRandom;
   readonly #buffers: Uint8Array[];
+  /** What the disk held, and which content that was, before the first event. */
+  #first: (Found & { readonly contentId: string }) | undefined;
 
   constructor(recorded: Recorded, random: SeededRandom) {
     this.#recorded = recorded;
@@ -53,6 +55,11 @@ export class Judge {
       sizes: possible(sizes, position),
       labels: possible(labels, position),
     };
+  }
+
+  /** Looks at the disk as it was before the first event; the first to be called. */
+  async begin(): Promise<void> {
+    await this.#look(this.#recorded.start.fork({ readOnly: true }), this.expectationAt(-1));
   }
 
   /** @throws AssertionError with what is wrong */
@@ -96,7 +103,12 @@ export class Judge {
       const problem = expected.promise.problem(window.offset, buffer);
       ok(problem === undefined, `${how}: ${problem}`);
     }
-    return { content: Buffer.concat(this.#buffers), size: disk.size, label };
+    const found = { content: Buffer.concat(this.#buffers), size: disk.size, label };
+    const { contentId } = layer.header;
+    this.#first ??= { ...found, contentId };
+    const same = found.size === this.#first.size && Buffer.compare(found.content, this.#first.content) === 0;
+    ok(same || contentId !== this.#first.contentId, `${how}: other content under the content ID that it had`);
+    return found;
   }
 
   /** A few more operations, some of them flushed, then a close. */
