@@ -1,6 +1,6 @@
 /** Reading and changing the attributes of a file, and the path under which it knows its parent. */
 import { VimgError } from '../../src/base/errors.ts';
-import { FileDevice } from '../../src/device/file-device.ts';
+import { openFile } from '../../src/device/files.ts';
 import type { AttributeChange } from '../../src/image/lifecycle.ts';
 import { type AttributeValue, readAttributes, stageAttributes } from './attributes.ts';
 import { openForChange, realDisk } from './disk-file.ts';
@@ -18,7 +18,7 @@ const BUILT_IN: Readonly<Record<string, 'string' | 'boolean'>> = {
 
 /** All attributes, those that follow from the header included. */
 export async function listAttributes(path: string): Promise<Map<string, AttributeValue>> {
-  const file = await FileDevice.open(path, { readOnly: true });
+  const file = await openFile(path, { readOnly: true });
   try {
     const header = await readHeader(file);
     const attributes = new Map<string, AttributeValue>([
@@ -47,7 +47,7 @@ export async function storeAttributes(
   path: string,
   change: ReadonlyMap<string, AttributeValue | undefined>,
 ): Promise<void> {
-  const disk = await openForChange(realDisk(path), { allowSealed: true, keepContentId: true });
+  const disk = await openForChange(await realDisk(path), { allowSealed: true, keepContentId: true });
   try {
     const attributes = new Map(disk.layer.attributes);
     for (const [key, value] of change) {
@@ -77,7 +77,7 @@ function typedValue(key: string, text: string): AttributeValue {
 
 /** The parent is found at `stored` from now on; who it must be does not change. */
 export async function changeParentPath(path: string, stored: string): Promise<void> {
-  const disk = await openForChange(realDisk(path), { allowSealed: true, keepContentId: true });
+  const disk = await openForChange(await realDisk(path), { allowSealed: true, keepContentId: true });
   try {
     const { header } = disk.layer;
     header.parentPathLength = setHeaderText(header.parentPath, stored, 'The path of the parent');

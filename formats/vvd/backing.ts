@@ -7,9 +7,9 @@
  */
 
 import { createHash } from 'node:crypto';
-import { statSync } from 'node:fs';
 import { VimgError } from '../../src/base/errors.ts';
 import { formatUuid, NIL_UUID } from '../../src/binary/uuid.ts';
+import { fileStatus } from '../../src/device/files.ts';
 import type { BackingReference, Layer, LayerIdentity } from '../../src/image/layer.ts';
 import { headerText } from './header.ts';
 import type { Header } from './layout.ts';
@@ -37,8 +37,8 @@ function hasContent(found: LayerIdentity, child: Header): boolean {
   return found.former?.childUuid === child.diskUuid && found.former.contentId === child.parentContentId;
 }
 
-function verifyParent(child: string, header: Header, parent: Layer): void {
-  const found = identityOf(parent);
+async function verifyParent(child: string, header: Header, parent: Layer): Promise<void> {
+  const found = await identityOf(parent);
   if (found.uuid !== header.parentUuid) {
     throw new VimgError(
       'STALE_PARENT',
@@ -58,12 +58,13 @@ function verifyParent(child: string, header: Header, parent: Layer): void {
 }
 
 /** Who a layer is, for a child that is made on it. */
-export function identityOf(layer: Layer): LayerIdentity {
-  return layer.identity ?? { uuid: NIL_UUID, contentId: fingerprint(layer.file.name) };
+export async function identityOf(layer: Layer): Promise<LayerIdentity> {
+  return layer.identity ?? { uuid: NIL_UUID, contentId: await fingerprint(layer.file.name) };
 }
 
 /** A content ID for a file whose format has none: size and time of the last change, to the nanosecond. */
-function fingerprint(path: string): string {
-  const stat = statSync(path, { bigint: true });
-  return formatUuid(createHash('sha256').update(`${stat.size}:${stat.mtimeNs}`).digest());
+async function fingerprint(path: string): Promise<string> {
+  const status = await fileStatus(path);
+  if (!status) throw new VimgError('NOT_FOUND', 'No such file or directory', { op: 'look at', path });
+  return formatUuid(createHash('sha256').update(`${status.size}:${status.modifiedNs}`).digest());
 }

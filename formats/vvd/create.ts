@@ -52,7 +52,7 @@ const DEFAULT_BLOCK_SIZE = 128 * 1024;
 
 /** @throws VimgError `USAGE`, `LIMIT` for options out of range; `NO_SPACE`, `IO` */
 export async function createVvd(file: BlockDevice, options: CreateLayerOptions): Promise<void> {
-  const header = newHeader(options);
+  const header = await newHeader(options);
   await writeEmpty(file, header);
   if (header.provisioning !== PROVISIONING_THIN) await provision(file, header);
   await writeFirstHeader(file, header);
@@ -79,7 +79,7 @@ function checkedBlockShift(create: CreateLayerOptions): number {
   return blockShift;
 }
 
-function newHeader(create: CreateLayerOptions): Header {
+async function newHeader(create: CreateLayerOptions): Promise<Header> {
   const { options, virtualSize } = create;
   const blockShift = checkedBlockShift(create);
   const compression = compressionCode(String(options['compression'] ?? 'zstd'));
@@ -102,7 +102,7 @@ function newHeader(create: CreateLayerOptions): Header {
     state: STATE_CLEAN,
     diskUuid: newUuid(),
     contentId: newUuid(),
-    ...parentFields(create),
+    ...(await parentFields(create)),
     virtualSize,
     blockShift,
     compression,
@@ -140,9 +140,11 @@ function newHeader(create: CreateLayerOptions): Header {
   };
 }
 
-function parentFields(
+async function parentFields(
   create: CreateLayerOptions,
-): Pick<Header, 'parentUuid' | 'parentContentId' | 'parentFormat' | 'parentPath' | 'parentPathLength'> {
+): Promise<
+  Pick<Header, 'parentUuid' | 'parentContentId' | 'parentFormat' | 'parentPath' | 'parentPathLength'>
+> {
   const parentPath = new Uint8Array(1024);
   const { backing } = create;
   if (!backing) {
@@ -159,7 +161,7 @@ function parentFields(
       hint: 'leave out -u: the child records who its parent is',
     });
   }
-  const { uuid, contentId } = identityOf(backing.layer);
+  const { uuid, contentId } = await identityOf(backing.layer);
   const parentPathLength = setHeaderText(parentPath, backing.path, 'The path of the parent');
   return {
     parentUuid: uuid,

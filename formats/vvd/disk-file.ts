@@ -1,25 +1,20 @@
 /** Opening VVD files for the operations on whole files. */
-import { realpathSync } from 'node:fs';
-import { fromSystemError } from '../../src/base/errors.ts';
-import { FileDevice } from '../../src/device/file-device.ts';
+import type { DiskFile } from '../../src/device/file-system.ts';
+import { openFile, realPath } from '../../src/device/files.ts';
 import { closedGate } from '../../src/image/gate-policies.ts';
 import type { VvdLayer } from './layer.ts';
 import { openVvd, type VvdOpenOptions } from './open.ts';
 import { settleSnapshot } from './snapshot-settle.ts';
 
 /** The file itself, with symbolic links followed: snapshots lie beside it, not beside a link. */
-export function realDisk(path: string): string {
-  try {
-    return realpathSync(path);
-  } catch (error) {
-    throw fromSystemError(error, { op: 'open', path });
-  }
+export function realDisk(path: string): Promise<string> {
+  return realPath(path);
 }
 
 /** A VVD file open and locked for a change of the whole file. */
 export interface OpenVvdFile {
   readonly path: string;
-  readonly file: FileDevice;
+  readonly file: DiskFile;
   readonly layer: VvdLayer;
 }
 
@@ -33,7 +28,7 @@ export async function openForChange(
   options: Partial<VvdOpenOptions> = {},
 ): Promise<OpenVvdFile> {
   for (;;) {
-    const file = await FileDevice.open(path, { readOnly: false, lock: 'write' });
+    const file = await openFile(path, { readOnly: false, lock: 'write' });
     try {
       if (await settleSnapshot(file, path)) {
         await file.close();

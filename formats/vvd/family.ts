@@ -1,7 +1,7 @@
 /** Who stands on whom: the layers beside a disk, and the clones that a base was told of. */
-import { existsSync } from 'node:fs';
-import { basename, dirname, relative, resolve } from 'node:path';
 import { VimgError } from '../../src/base/errors.ts';
+import { folderOf, nameOf, relativePath, resolvePath } from '../../src/device/file-path.ts';
+import { fileExists } from '../../src/device/files.ts';
 import type { LayerSnapshot } from '../../src/image/lifecycle.ts';
 import { headerText, isSealed } from './header.ts';
 import { type FolderEntry, peekHeader, vvdFilesIn } from './header-peek.ts';
@@ -12,11 +12,12 @@ export const CLONES_ATTRIBUTE = 'clones';
 
 /** Files that stand directly on a layer, as far as they are known: beside it, or told by `clones`. */
 export async function childrenOf(path: string, header: Header, clones: string): Promise<FolderEntry[]> {
-  const folder = dirname(path);
+  const folder = folderOf(path);
   const children = (await vvdFilesIn(folder)).filter((entry) => entry.header.parentUuid === header.diskUuid);
   for (const stored of clones.split('\n')) {
-    const clone = stored === '' ? undefined : resolve(folder, stored);
-    if (clone === undefined || !existsSync(clone) || children.some((child) => child.path === clone)) continue;
+    const clone = stored === '' ? undefined : resolvePath(folder, stored);
+    if (clone === undefined || children.some((child) => child.path === clone)) continue;
+    if (!(await fileExists(clone))) continue;
     const found = await peekHeader(clone);
     if (found?.parentUuid === header.diskUuid) children.push({ path: clone, header: found });
   }
@@ -26,7 +27,7 @@ export async function childrenOf(path: string, header: Header, clones: string): 
 /** @throws VimgError `LOCKED` naming those that stand on the layer */
 export function refuseWithChildren(path: string, children: readonly FolderEntry[], op: string): void {
   if (children.length === 0) return;
-  const names = children.map((child) => relative(dirname(path), child.path)).join(', ');
+  const names = children.map((child) => relativePath(folderOf(path), child.path)).join(', ');
   throw new VimgError('LOCKED', `Other disks stand on this layer: ${names}`, {
     op,
     path,
@@ -36,12 +37,12 @@ export function refuseWithChildren(path: string, children: readonly FolderEntry[
 
 /** The snapshots of a disk: sealed layers beside it that carry its name, and named layers of its chain. */
 export async function snapshotsOf(diskPath: string): Promise<LayerSnapshot[]> {
-  const stem = basename(diskPath).replace(/\.vvd$/, '');
-  const entries = await vvdFilesIn(dirname(diskPath));
+  const stem = nameOf(diskPath).replace(/\.vvd$/, '');
+  const entries = await vvdFilesIn(folderOf(diskPath));
   const byUuid = new Map(entries.map((entry) => [entry.header.diskUuid, entry]));
   const inChain = new Set<string>();
   const top = await peekHeader(diskPath);
-  const undecided = top && isUndecided(top, diskPath) ? top.diskUuid : undefined;
+  const undecided = top && (await isUndecided(top, diskPath)) ? top.diskUuid : undefined;
   let at = top;
   while (at && !inChain.has(at.parentUuid)) {
     inChain.add(at.parentUuid);
@@ -66,14 +67,14 @@ export async function snapshotsOf(diskPath: string): Promise<LayerSnapshot[]> {
 }
 
 /** The disk itself bears the name of a snapshot that did not happen: a crash came first, and it will be undone. */
-function isUndecided(top: Header, diskPath: string): boolean {
+async function isUndecided(top: Header, diskPath: string): Promise<boolean> {
   if (top.intent !== INTENT_SNAPSHOT) return false;
   const record = headerText(top.groupPath, top.groupPathLength);
-  return record === '' || !existsSync(resolve(dirname(diskPath), record));
+  return record === '' || !(await fileExists(resolvePath(folderOf(diskPath), record)));
 }
 
 function isSnapshotOf(entry: FolderEntry, stem: string): boolean {
-  return snapshotName(entry) !== '' && basename(entry.path).startsWith(`${stem}@`);
+  return snapshotName(entry) !== '' && nameOf(entry.path).startsWith(`${stem}@`);
 }
 
 /** Empty for a file that is no snapshot. */

@@ -1,6 +1,6 @@
 /** The names of files that belong together: a disk, the layers of its snapshots, and what is being made. */
-import { basename, dirname, join } from 'node:path';
 import { VimgError } from '../../src/base/errors.ts';
+import { folderOf, joinPath, nameOf } from '../../src/device/file-path.ts';
 
 const ENDING = '.vvd';
 const NAME_LIMIT = 120;
@@ -32,9 +32,9 @@ export function checkSnapshotName(name: string): void {
 
 /** The layer file of a snapshot, beside the disk. */
 export function layerPathOf(diskPath: string, snapshot: string): string {
-  return join(dirname(diskPath), layerFileName(basename(diskPath), snapshot));
+  return joinPath(folderOf(diskPath), layerFileName(nameOf(diskPath), snapshot));
 }
 
 export function stagedPathOf(diskPath: string, snapshot: string): string {
-  return join(dirname(diskPath), stagedFileName(basename(diskPath), snapshot));
+  return joinPath(folderOf(diskPath), stagedFileName(nameOf(diskPath), snapshot));
 }

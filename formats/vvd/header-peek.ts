@@ -1,15 +1,14 @@
 /** Looking at the header of a file that may be anything, and at the VVD files of a folder. */
-import { readdirSync, statSync } from 'node:fs';
-import { join } from 'node:path';
 import { VimgError } from '../../src/base/errors.ts';
-import { FileDevice } from '../../src/device/file-device.ts';
+import { joinPath } from '../../src/device/file-path.ts';
+import { fileStatus, listFolder, openFile } from '../../src/device/files.ts';
 import { readHeader } from './header.ts';
 import type { Header } from './layout.ts';
 
 /** The header of a file that may be anything: undefined when it is no whole VVD image. */
 export async function peekHeader(path: string): Promise<Header | undefined> {
-  if (!statSync(path, { throwIfNoEntry: false })?.isFile()) return undefined;
-  const file = await FileDevice.open(path, { readOnly: true });
+  if ((await fileStatus(path))?.kind !== 'file') return undefined;
+  const file = await openFile(path, { readOnly: true });
   try {
     return await readHeader(file);
   } catch (error) {
@@ -32,9 +31,9 @@ const FOLDER_LIMIT = 10_000;
 /** The VVD files of a folder, by their content and the ending `.vvd`. */
 export async function vvdFilesIn(folder: string): Promise<FolderEntry[]> {
   const entries: FolderEntry[] = [];
-  for (const name of readdirSync(folder).slice(0, FOLDER_LIMIT)) {
+  for (const name of (await listFolder(folder)).slice(0, FOLDER_LIMIT)) {
     if (!name.endsWith('.vvd') || name.startsWith('.')) continue;
-    const path = join(folder, name);
+    const path = joinPath(folder, name);
     const header = await peekHeader(path);
     if (header) entries.push({ path, header });
   }

@@ -1,6 +1,6 @@
 /** The operations on whole VVD files, as the verbs call them. */
-import { dirname, relative } from 'node:path';
 import { isVimgError } from '../../src/base/errors.ts';
+import { folderOf, isWholePath, relativePath } from '../../src/device/file-path.ts';
 import type { Lifecycle } from '../../src/image/lifecycle.ts';
 import { changeAttributes, changeParentPath, listAttributes, storeAttributes } from './attribute-change.ts';
 import { openForChange, realDisk } from './disk-file.ts';
@@ -17,7 +17,7 @@ import { settleSnapshot } from './snapshot-settle.ts';
 export const vvdLifecycle: Lifecycle = {
   settle: settleSnapshot,
   createSnapshot,
-  listSnapshots: (path) => snapshotsOf(realDisk(path)),
+  listSnapshots: async (path) => snapshotsOf(await realDisk(path)),
   revertSnapshot,
   planDelete,
   deleteSnapshot,
@@ -32,7 +32,7 @@ export const vvdLifecycle: Lifecycle = {
 
 /** A sealed layer serves as it is; a disk that is still written takes a snapshot first, and stays writable on it. */
 async function baseForClone(path: string, snapshot: string | undefined): Promise<string> {
-  const disk = realDisk(path);
+  const disk = await realDisk(path);
   if (snapshot !== undefined) {
     const found = await findSnapshot(disk, snapshot);
     refuseDeleting(found);
@@ -52,8 +52,8 @@ async function baseForClone(path: string, snapshot: string | undefined): Promise
 }
 
 async function recordClone(base: string, clone: string): Promise<boolean> {
-  const stored = relative(dirname(base), clone);
-  if (dirname(stored) === '.') return true; // beside its base a clone is found by looking
+  const stored = relativePath(folderOf(base), clone);
+  if (!isWholePath(stored) && !stored.includes('/')) return true; // beside its base a clone is found by looking
   try {
     const known = String((await listAttributes(base)).get(CLONES_ATTRIBUTE) ?? '');
     const names = new Set(known.split('\n').filter((name) => name !== ''));

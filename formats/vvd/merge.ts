@@ -6,9 +6,9 @@
  * takes the disk's name: one rename; settled by settle.ts when a crash comes right then. Until that moment everything reads as before, whatever was copied already; so a
  * merge that was interrupted is simply done again.
  */
-import { basename } from 'node:path';
 import { VimgError } from '../../src/base/errors.ts';
 import { newUuid } from '../../src/binary/uuid.ts';
+import { nameOf } from '../../src/device/file-path.ts';
 import { DiskImage } from '../../src/image/disk-image.ts';
 import { folderGate } from '../../src/image/gate-policies.ts';
 import { BEHIND, type Layer, Location, ZERO } from '../../src/image/layer.ts';
@@ -174,7 +174,7 @@ async function beginDelete(lower: OpenVvdFile, upper: OpenVvdFile): Promise<void
   if (header.intent === INTENT_DELETE) return; // an earlier attempt got this far
   const former = `${upper.layer.header.diskUuid} ${header.contentId}`;
   header.groupPathLength = setHeaderText(header.groupPath, former, 'The former identity');
-  header.intentNameLength = setHeaderText(header.intentName, basename(upper.path), 'The name of the disk');
+  header.intentNameLength = setHeaderText(header.intentName, nameOf(upper.path), 'The name of the disk');
   header.contentId = newUuid();
   header.intent = INTENT_DELETE;
   await writeWithoutChecksums(lower);

@@ -4,9 +4,9 @@
  *
  * Checksum pages are written and flushed before the header names them.
  */
-import { basename } from 'node:path';
 import { VimgError } from '../../src/base/errors.ts';
 import { crc32cBulk } from '../../src/binary/crc32c.ts';
+import { nameOf } from '../../src/device/file-path.ts';
 import type { LongOperation } from '../../src/image/lifecycle.ts';
 import { checksumPageCount, readStored } from './block-checksums.ts';
 import { type OpenVvdFile, openForChange, realDisk } from './disk-file.ts';
@@ -27,7 +27,7 @@ import { readSpaceEnd } from './space-list.ts';
 
 /** @throws VimgError `LOCKED`, `NO_SPACE`, `CANCELLED`; the layer is then as it was */
 export async function sealVvd(path: string, operation: LongOperation): Promise<void> {
-  const disk = await openForChange(realDisk(path), { allowSealed: true, keepContentId: true });
+  const disk = await openForChange(await realDisk(path), { allowSealed: true, keepContentId: true });
   try {
     const { header } = disk.layer;
     if (header.checksumState === 1) return;
@@ -101,14 +101,14 @@ async function fillChecksums(disk: OpenVvdFile, index: number, page: Uint8Array)
  * @throws VimgError `LOCKED` naming those that stand on it
  */
 export async function unsealVvd(path: string, force: boolean): Promise<void> {
-  const real = realDisk(path);
+  const real = await realDisk(path);
   const disk = await openForChange(real, { allowSealed: true, keepContentId: true });
   try {
     const { header, attributes } = disk.layer;
     if (!isSealed(header)) return;
     if (!force) {
       const clones = String(attributes.get(CLONES_ATTRIBUTE) ?? '');
-      refuseWithChildren(basename(real), await childrenOf(real, header, clones), 'unseal');
+      refuseWithChildren(nameOf(real), await childrenOf(real, header, clones), 'unseal');
     }
     header.incompatible &= ~INCOMPATIBLE_SEALED;
     header.sealedMs = 0;

@@ -11,12 +11,18 @@
  * Several disks: steps 1 to 3 for each, then a group record is written, which is the moment for all, then 4 and 5.
  * A crash anywhere is settled by snapshot-settle.ts.
  */
-import { existsSync, linkSync, renameSync, unlinkSync } from 'node:fs';
-import { basename, dirname, join, relative } from 'node:path';
 import { fromSystemError, VimgError } from '../../src/base/errors.ts';
 import { newUuid } from '../../src/binary/uuid.ts';
-import { FileDevice } from '../../src/device/file-device.ts';
-import { replaceFile, syncFolder } from '../../src/host/atomic-file.ts';
+import { folderOf, joinPath, nameOf, relativePath } from '../../src/device/file-path.ts';
+import {
+  fileExists,
+  linkFile,
+  openFile,
+  removeFile,
+  renameFile,
+  replaceFile,
+  syncFolder,
+} from '../../src/device/files.ts';
 import { closedGate } from '../../src/image/gate-policies.ts';
 import { stageAttributes } from './attributes.ts';
 import { createVvd } from './create.ts';
@@ -31,7 +37,7 @@ import { dropIntent, undoSnapshot } from './snapshot-settle.ts';
 /** @throws VimgError `EXISTS` when one of the disks has a snapshot of this name, `LOCKED`, `NO_SPACE` */
 export async function createSnapshot(paths: readonly string[], name: string): Promise<void> {
   checkSnapshotName(name);
-  const disks = [...new Set(paths.map(realDisk))];
+  const disks = [...new Set(await Promise.all(paths.map(realDisk)))];
   const opened: OpenVvdFile[] = [];
   try {
     for (const path of disks) opened.push(await openForChange(path));
@@ -44,10 +50,10 @@ export async function createSnapshot(paths: readonly string[], name: string): Pr
 async function takeAll(disks: readonly OpenVvdFile[], name: string): Promise<void> {
   const [first] = disks;
   if (!first) return;
-  const record = disks.length > 1 ? join(dirname(first.path), `.vimg-snapshot-${newUuid()}`) : undefined;
+  const record = disks.length > 1 ? joinPath(folderOf(first.path), `.vimg-snapshot-${newUuid()}`) : undefined;
   const prepared: OpenVvdFile[] = [];
   try {
-    for (const disk of disks) refuseExisting(disk, name);
+    for (const disk of disks) await refuseExisting(disk, name);
     for (const disk of disks) {
       prepared.push(disk);
       await prepare(disk, name, record);
@@ -58,19 +64,19 @@ async function takeAll(disks: readonly OpenVvdFile[], name: string): Promise<voi
     throw fromSystemError(error, { op: 'snapshot', path: first.path });
   }
   for (const disk of disks) {
-    renameSync(stagedPathOf(disk.path, name), disk.path);
-    await syncFolder(dirname(disk.path));
+    await renameFile(stagedPathOf(disk.path, name), disk.path);
+    await syncFolder(folderOf(disk.path));
     await dropIntent(disk.file, disk.layer.header);
   }
   if (record !== undefined) {
     for (const disk of disks) await disk.file.flush();
-    unlinkSync(record);
+    await removeFile(record);
   }
 }
 
-function refuseExisting(disk: OpenVvdFile, name: string): void {
+async function refuseExisting(disk: OpenVvdFile, name: string): Promise<void> {
   const layer = layerPathOf(disk.path, name);
-  if (!existsSync(layer)) return;
+  if (!(await fileExists(layer))) return;
   throw new VimgError('EXISTS', `There is a snapshot '${name}' already`, {
     op: 'snapshot',
     path: layer,
@@ -82,18 +88,18 @@ function refuseExisting(disk: OpenVvdFile, name: string): void {
 async function prepare(disk: OpenVvdFile, name: string, record: string | undefined): Promise<void> {
   const { path, file, layer } = disk;
   await layer.vvdWriter?.close();
-  await stageTop(disk, basename(layerPathOf(path, name)), stagedPathOf(path, name), layer.virtualSize);
+  await stageTop(disk, nameOf(layerPathOf(path, name)), stagedPathOf(path, name), layer.virtualSize);
   const { header } = layer;
   header.incompatible |= INCOMPATIBLE_SEALED;
   header.sealedMs = Date.now();
   header.intent = INTENT_SNAPSHOT;
   header.snapshotNameLength = setHeaderText(header.snapshotName, name, 'The name of the snapshot');
-  header.intentNameLength = setHeaderText(header.intentName, basename(path), 'The name of the disk');
-  const group = record === undefined ? '' : relative(dirname(path), record);
+  header.intentNameLength = setHeaderText(header.intentName, nameOf(path), 'The name of the disk');
+  const group = record === undefined ? '' : relativePath(folderOf(path), record);
   header.groupPathLength = setHeaderText(header.groupPath, group, 'The path of the group record');
   await writeHeader(file, header);
-  linkSync(path, layerPathOf(path, name));
-  await syncFolder(dirname(path));
+  await linkFile(path, layerPathOf(path, name));
+  await syncFolder(folderOf(path));
 }
 
 /**
@@ -108,9 +114,9 @@ export async function stageTop(
   virtualSize: number,
   attributesFrom: VvdLayer = base.layer,
 ): Promise<void> {
-  if (existsSync(staged)) unlinkSync(staged); // from an attempt that never began: the disk has no intent
+  if (await fileExists(staged)) await removeFile(staged); // from an attempt that never began: the disk has no intent
   const { header } = base.layer;
-  const file = await FileDevice.open(staged, { readOnly: false, create: 'exclusive', lock: 'write' });
+  const file = await openFile(staged, { readOnly: false, create: 'exclusive', lock: 'write' });
   try {
     await createVvd(file, {
       virtualSize,

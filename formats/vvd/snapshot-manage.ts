@@ -1,9 +1,7 @@
 /** Going back to a snapshot, and deleting one. */
-import { renameSync, unlinkSync } from 'node:fs';
-import { basename, dirname, relative } from 'node:path';
 import { VimgError } from '../../src/base/errors.ts';
-import { FileDevice } from '../../src/device/file-device.ts';
-import { syncFolder } from '../../src/host/atomic-file.ts';
+import { folderOf, nameOf, relativePath } from '../../src/device/file-path.ts';
+import { openFile, removeFile, renameFile, syncFolder } from '../../src/device/files.ts';
 import { closedGate } from '../../src/image/gate-policies.ts';
 import type { DeletePlan, LifecycleContext, LongOperation } from '../../src/image/lifecycle.ts';
 import { type OpenVvdFile, openForChange, realDisk } from './disk-file.ts';
@@ -19,7 +17,7 @@ import { finishPromotion } from './snapshot-settle.ts';
 
 /** A new empty layer on the snapshot takes the disk's name; the old top is given up. One rename. */
 export async function revertSnapshot(path: string, name: string): Promise<void> {
-  const disk = realDisk(path);
+  const disk = await realDisk(path);
   const top = await openForChange(disk);
   try {
     const snapshot = await findSnapshot(disk, name);
@@ -27,10 +25,10 @@ export async function revertSnapshot(path: string, name: string): Promise<void> 
     const base = await openBase(snapshot.path);
     try {
       const staged = stagedPathOf(disk, name);
-      const stored = relative(dirname(disk), snapshot.path);
+      const stored = relativePath(folderOf(disk), snapshot.path);
       await stageTop({ layer: base }, stored, staged, base.virtualSize, top.layer);
-      renameSync(staged, disk);
-      await syncFolder(dirname(disk));
+      await renameFile(staged, disk);
+      await syncFolder(folderOf(disk));
     } finally {
       await base.close();
     }
@@ -41,7 +39,7 @@ export async function revertSnapshot(path: string, name: string): Promise<void> 
 
 /** A layer that others may be reading at the same time. */
 async function openBase(path: string): Promise<VvdLayer> {
-  const file = await FileDevice.open(path, { readOnly: true, lock: 'read' });
+  const file = await openFile(path, { readOnly: true, lock: 'read' });
   try {
     return await openVvd(file, { readOnly: true, gate: closedGate });
   } catch (error) {
@@ -58,7 +56,7 @@ interface Deletion {
 }
 
 export async function planDelete(path: string, name: string): Promise<DeletePlan> {
-  return (await planDeletion(realDisk(path), name)).plan;
+  return (await planDeletion(await realDisk(path), name)).plan;
 }
 
 async function planDeletion(disk: string, name: string): Promise<Deletion> {
@@ -78,8 +76,8 @@ async function planDeletion(disk: string, name: string): Promise<Deletion> {
   }
   const [child] = children;
   if (!child) return { plan: { snapshot: name, way: 'unlink', bytes: 0 }, snapshotPath, child };
-  const own = basename(disk).replace(/\.vvd$/, '');
-  const isOwn = child.path === disk || basename(child.path).startsWith(`${own}@`);
+  const own = nameOf(disk).replace(/\.vvd$/, '');
+  const isOwn = child.path === disk || nameOf(child.path).startsWith(`${own}@`);
   if (children.length > 1 || !isOwn) refuseWithChildren(snapshotPath, children, 'delete snapshot');
   const above = await openBase(child.path);
   try {
@@ -105,14 +103,14 @@ export async function deleteSnapshot(
   name: string,
   context: LifecycleContext & LongOperation,
 ): Promise<DeletePlan> {
-  const disk = realDisk(path);
+  const disk = await realDisk(path);
   const guard = await openForChange(disk); // settles the disk, and refuses while it is in use
   await guard.file.close();
   const { plan, snapshotPath, child } = await planDeletion(disk, name);
   const snapshot = await openForChange(snapshotPath, { allowSealed: true, keepContentId: true });
   try {
     if (plan.way === 'unlink' || !child) {
-      await removeFile(snapshotPath);
+      await removeDurably(snapshotPath);
       return plan;
     }
     const above = await openForChange(child.path, { allowSealed: true, keepContentId: true });
@@ -135,18 +133,18 @@ async function merge(
 ): Promise<void> {
   if (plan.way === 'down') {
     await mergeDown(snapshot, above, context);
-    await removeFile(snapshot.path);
+    await removeDurably(snapshot.path);
     return;
   }
   if (isSealed(above.layer.header))
     throw new VimgError('READ_ONLY', 'The disk above is sealed', { path: above.path });
   await mergeUp(above, snapshot, context);
-  renameSync(snapshot.path, above.path);
-  await syncFolder(dirname(above.path));
+  await renameFile(snapshot.path, above.path);
+  await syncFolder(folderOf(above.path));
   await finishPromotion(snapshot.file, snapshot.layer.header);
 }
 
-async function removeFile(path: string): Promise<void> {
-  unlinkSync(path);
-  await syncFolder(dirname(path));
+async function removeDurably(path: string): Promise<void> {
+  await removeFile(path);
+  await syncFolder(folderOf(path));
 }

@@ -6,11 +6,17 @@
  * exists: then all of the group happened, and this one is completed. When the disk's name means another file, the
  * snapshot did happen, and only the intent is left to be dropped.
  */
-import { existsSync, linkSync, renameSync, statSync, unlinkSync } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
 import { fromSystemError, VimgError } from '../../src/base/errors.ts';
 import type { BlockDevice } from '../../src/device/block-device.ts';
-import { syncFolder } from '../../src/host/atomic-file.ts';
+import { folderOf, joinPath, nameOf, resolvePath } from '../../src/device/file-path.ts';
+import {
+  fileExists,
+  isSameFile,
+  linkFile,
+  removeFile,
+  renameFile,
+  syncFolder,
+} from '../../src/device/files.ts';
 import { layerFileName, stagedFileName } from './file-names.ts';
 import { headerText, readHeader, setHeaderText, writeHeader } from './header.ts';
 import { peekHeader } from './header-peek.ts';
@@ -22,31 +28,31 @@ export async function settleSnapshot(file: BlockDevice, path: string): Promise<b
   if (!header) return false;
   if (header.intent === INTENT_DELETE) {
     // merged over, and renamed to the disk's name already: it is the disk
-    if (headerText(header.intentName, header.intentNameLength) === basename(path))
+    if (headerText(header.intentName, header.intentNameLength) === nameOf(path))
       await finishPromotion(file, header);
     return false;
   }
-  const folder = dirname(path);
+  const folder = folderOf(path);
   const diskName = headerText(header.intentName, header.intentNameLength);
   const snapshot = headerText(header.snapshotName, header.snapshotNameLength);
   for (const name of [diskName, snapshot]) {
-    if (name === '' || name !== basename(name) || name.includes('\0')) {
+    if (name === '' || name !== nameOf(name) || name.includes('\0')) {
       throw new VimgError('CORRUPT', 'The snapshot intent names no file beside this one', { path });
     }
   }
-  const disk = join(folder, diskName);
+  const disk = joinPath(folder, diskName);
   try {
-    if (!isThisFile(disk, path)) {
+    if (!(await isSameFile(disk, path))) {
       await dropIntent(file, header);
       return false;
     }
     const record = headerText(header.groupPath, header.groupPathLength);
-    if (record !== '' && existsSync(resolve(folder, record))) {
+    if (record !== '' && (await fileExists(resolvePath(folder, record)))) {
       await completeSnapshot(file, header, disk, snapshot);
-      return basename(path) === diskName;
+      return nameOf(path) === diskName;
     }
     await undoSnapshot(file, header, disk, snapshot);
-    return basename(path) !== diskName;
+    return nameOf(path) !== diskName;
   } catch (error) {
     throw fromSystemError(error, { op: 'settle an interrupted snapshot', path });
   }
@@ -64,12 +70,6 @@ async function intentHeader(file: BlockDevice): Promise<Header | undefined> {
   }
 }
 
-function isThisFile(disk: string, path: string): boolean {
-  const left = statSync(disk, { bigint: true, throwIfNoEntry: false });
-  const right = statSync(path, { bigint: true });
-  return left !== undefined && left.dev === right.dev && left.ino === right.ino;
-}
-
 /** The group happened: the staged layer takes the disk's name. */
 async function completeSnapshot(
   file: BlockDevice,
@@ -77,17 +77,17 @@ async function completeSnapshot(
   disk: string,
   snapshot: string,
 ): Promise<void> {
-  const folder = dirname(disk);
-  const layer = join(folder, layerFileName(basename(disk), snapshot));
-  if (!existsSync(layer)) linkSync(disk, layer);
+  const folder = folderOf(disk);
+  const layer = joinPath(folder, layerFileName(nameOf(disk), snapshot));
+  if (!(await fileExists(layer))) await linkFile(disk, layer);
   await syncFolder(folder);
-  const staged = join(folder, stagedFileName(basename(disk), snapshot));
+  const staged = joinPath(folder, stagedFileName(nameOf(disk), snapshot));
   if (!(await isStagedOn(staged, header))) {
     throw new VimgError('CORRUPT', `The staged layer of an interrupted snapshot is missing: ${staged}`, {
       path: disk,
     });
   }
-  renameSync(staged, disk);
+  await renameFile(staged, disk);
   await syncFolder(folder);
   await dropIntent(file, header);
 }
@@ -99,15 +99,15 @@ export async function undoSnapshot(
   disk: string,
   snapshot: string,
 ): Promise<void> {
-  const folder = dirname(disk);
+  const folder = folderOf(disk);
   header.incompatible &= ~INCOMPATIBLE_SEALED;
   header.sealedMs = 0;
   header.snapshotNameLength = setHeaderText(header.snapshotName, '', 'The name');
   await dropIntent(file, header);
-  const layer = join(folder, layerFileName(basename(disk), snapshot));
-  if (existsSync(layer) && isThisFile(layer, disk)) unlinkSync(layer);
-  const staged = join(folder, stagedFileName(basename(disk), snapshot));
-  if (await isStagedOn(staged, header)) unlinkSync(staged);
+  const layer = joinPath(folder, layerFileName(nameOf(disk), snapshot));
+  if (await isSameFile(layer, disk)) await removeFile(layer);
+  const staged = joinPath(folder, stagedFileName(nameOf(disk), snapshot));
+  if (await isStagedOn(staged, header)) await removeFile(staged);
   await syncFolder(folder);
 }
 

@@ -14,7 +14,7 @@ import { crc32c } from '../../src/binary/crc32c.ts';
 import { ascii, u32le, u64le, uuid } from '../../src/binary/field-types.ts';
 import { type Layout, layout } from '../../src/binary/layout.ts';
 import type { BlockDevice } from '../../src/device/block-device.ts';
-import { FileDevice } from '../../src/device/file-device.ts';
+import { openFile } from '../../src/device/files.ts';
 import { readHeaderCopies } from './header.ts';
 
 const UNDO_MAGIC = 'VVDUNDO\n';
@@ -50,18 +50,18 @@ const CRC_OFFSET = 12;
 
 /** An undo file that is being written. */
 export class UndoFile {
-  readonly #undo: FileDevice;
+  readonly #undo: BlockDevice;
   readonly #image: BlockDevice;
   #end = 0;
 
-  private constructor(undo: FileDevice, image: BlockDevice) {
+  private constructor(undo: BlockDevice, image: BlockDevice) {
     this.#undo = undo;
     this.#image = image;
   }
 
   /** @throws VimgError `EXISTS` when there is a file of this name: it may hold an earlier repair's bytes */
   static async create(path: string, image: BlockDevice, diskUuid: string): Promise<UndoFile> {
-    const undo = await FileDevice.open(path, { readOnly: false, create: 'exclusive', lock: 'write' });
+    const undo = await openFile(path, { readOnly: false, create: 'exclusive', lock: 'write' });
     const file = new UndoFile(undo, image);
     const head = { magic: UNDO_MAGIC, version: UNDO_VERSION, crc: 0, diskUuid, fileSize: image.size };
     await file.#append(undoHeadLayout.encode(head));
@@ -98,7 +98,7 @@ export class UndoFile {
  * @throws VimgError `INVALID_FORMAT` when the file is no undo file; `USAGE` when it belongs to another disk; `IO`
  */
 export async function applyUndo(file: BlockDevice, undoPath: string): Promise<void> {
-  const undo = await FileDevice.open(undoPath, { readOnly: true });
+  const undo = await openFile(undoPath, { readOnly: true });
   try {
     const head = await readHead(undo);
     await refuseOther(file, head, undoPath);

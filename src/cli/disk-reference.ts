@@ -3,8 +3,8 @@
  * datastore (`ds1:vm1/root.vvd`) and an NBD export (`nbd://…`) are told apart from files, and refused by name in this
  * release. A file with a colon in its name is written `./ds1:x`.
  */
-import { statSync } from 'node:fs';
 import { VimgError } from '../base/errors.ts';
+import { fileExists } from '../device/files.ts';
 
 export interface DiskReference {
   readonly path: string;
@@ -21,7 +21,7 @@ const DATASTORE = /^([A-Za-z][A-Za-z0-9_-]+):/;
  *
  * @throws VimgError `UNSUPPORTED` for a datastore or NBD, `USAGE` for an empty name
  */
-export function filePath(name: string): string {
+export async function filePath(name: string): Promise<string> {
   if (name === '') throw new VimgError('USAGE', 'The name of a disk is empty');
   if (name.startsWith('file:')) return name.slice('file:'.length);
   if (JSON_NAME.test(name)) {
@@ -45,16 +45,18 @@ export function filePath(name: string): string {
  * The disk that a name means. A name that is a file's is that file, `@` or not; else what stands behind the last `@`
  * is a snapshot, when what stands before it is a file.
  */
-export function diskReference(name: string): DiskReference {
-  const path = filePath(name);
+export async function diskReference(name: string): Promise<DiskReference> {
+  const path = await filePath(name);
   const at = path.lastIndexOf('@');
-  if (at <= 0 || at === path.length - 1 || isThere(path) || !isThere(path.slice(0, at))) return { path };
+  if (at <= 0 || at === path.length - 1 || (await isThere(path)) || !(await isThere(path.slice(0, at)))) {
+    return { path };
+  }
   return { path: path.slice(0, at), snapshot: path.slice(at + 1) };
 }
 
-function isThere(path: string): boolean {
+async function isThere(path: string): Promise<boolean> {
   try {
-    return statSync(path, { throwIfNoEntry: false }) !== undefined;
+    return await fileExists(path);
   } catch {
     return false; // a folder that may not be read: opening the file says so
   }

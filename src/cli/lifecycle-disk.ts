@@ -22,7 +22,7 @@ export async function lifecycleDisk(
   format: string | undefined,
   what: string,
 ): Promise<LifecycleDisk> {
-  const path = filePath(name);
+  const path = await filePath(name);
   const driver = await driverOf(path, formats, knownFormat(format, path));
   if (driver.lifecycle !== undefined) return { path, lifecycle: driver.lifecycle };
   const why = `${driver.name} images do not have that in this release`;

@@ -1,8 +1,8 @@
 /** Opening the disks that a command line names, with its rules for guessed formats and for files behind a disk. */
 import { existsSync } from 'node:fs';
-import { dirname } from 'node:path';
 import { formats } from '../../formats/index.ts';
 import { VimgError } from '../base/errors.ts';
+import { folderOf } from '../device/file-path.ts';
 import { DiskImage, type OpenDiskOptions } from '../image/disk-image.ts';
 import { formatDoubt } from '../image/format-doubt.ts';
 import type { FormatDriver } from '../image/format-driver.ts';
@@ -48,7 +48,7 @@ export function accessOf(context: Context, options: AccessOptions, named: readon
   const { VIMG_ALLOW = '' } = context.environment;
   const fromEnvironment = VIMG_ALLOW.split(':').filter((folder) => folder !== '' && existsSync(folder));
   return {
-    allow: [...named.map((name) => dirname(name)), ...(options.allow ?? []), ...fromEnvironment],
+    allow: [...named.map((name) => folderOf(name)), ...(options.allow ?? []), ...fromEnvironment],
     allowAny: context.likeQemuImg,
     lock: options.forceShare !== true,
   };
@@ -65,7 +65,7 @@ export async function openDisk(
   access: Access,
   request: OpenRequest = {},
 ): Promise<DiskImage> {
-  const reference: DiskReference = diskReference(name);
+  const reference: DiskReference = await diskReference(name);
   const format = knownFormat(request.format, reference.path);
   const readOnly = request.readOnly ?? true;
   const options: OpenDiskOptions = {

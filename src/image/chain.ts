@@ -1,7 +1,7 @@
 /** A chain as it stands: each layer, and for the one that is missing or changed, why; and finding moved parents. */
-import { readdirSync, statSync } from 'node:fs';
-import { join } from 'node:path';
 import { isVimgError, VimgError } from '../base/errors.ts';
+import { joinPath } from '../device/file-path.ts';
+import { fileStatus, listFolder } from '../device/files.ts';
 import { storedReference } from './create-image.ts';
 import type { Gate } from './gate.ts';
 import { folderGate, printable, resolveReference } from './gate-policies.ts';
@@ -132,9 +132,9 @@ async function search(layer: Layer, folders: readonly string[], context: Lifecyc
     const folder = queue.shift() as string;
     const found = await searchFolder(folder, reference, context.formats);
     if (found !== undefined) return found;
-    for (const name of readdirSync(folder)) {
-      const path = join(folder, name);
-      if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) queue.push(path);
+    for (const name of await listFolder(folder)) {
+      const path = joinPath(folder, name);
+      if ((await fileStatus(path))?.kind === 'folder') queue.push(path);
     }
   }
   throw new VimgError(

@@ -1,8 +1,7 @@
 /** Linked clones: a new empty layer on a base that is never written again. */
-
-import { existsSync, realpathSync } from 'node:fs';
-import { resolve } from 'node:path';
 import { VimgError } from '../base/errors.ts';
+import { resolvePath } from '../device/file-path.ts';
+import { fileExists, realPath } from '../device/files.ts';
 import { createImage, storedReference } from './create-image.ts';
 import type { OptionValues } from './format-driver.ts';
 import type { LifecycleContext } from './lifecycle.ts';
@@ -35,15 +34,16 @@ export async function linkedClone(
   target: string,
   options: CloneOptions,
 ): Promise<CloneResult> {
-  if ((options.exclusive ?? true) && existsSync(target)) {
+  if ((options.exclusive ?? true) && (await fileExists(target))) {
     // before the source gets a snapshot for nothing
     throw new VimgError('EXISTS', 'The file exists already', { op: 'clone', path: target });
   }
   const driver = await driverOf(source, options.formats, options.format);
   const base = driver.lifecycle
     ? await driver.lifecycle.baseForClone(source, options.snapshot)
-    : realpathSync(source);
-  const stored = storedReference(base, resolve(target));
+    : await realPath(source);
+  const placed = resolvePath('.', target);
+  const stored = storedReference(base, placed);
   await createImage(target, {
     formats: options.formats,
     format: 'vvd',
@@ -52,7 +52,7 @@ export async function linkedClone(
     exclusive: options.exclusive ?? true,
     open: { ...openOptions(options) },
   });
-  const recorded = driver.lifecycle ? await driver.lifecycle.recordClone(base, resolve(target)) : true;
+  const recorded = driver.lifecycle ? await driver.lifecycle.recordClone(base, placed) : true;
   return { base, recorded };
 }
 

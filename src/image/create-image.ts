@@ -2,10 +2,10 @@
  * Creating an image file: under a temporary name, made durable, then renamed. Whoever looks sees no image or a whole
  * one.
  */
-import { existsSync, statSync } from 'node:fs';
-import { dirname, isAbsolute, relative } from 'node:path';
 import { fromSystemError, VimgError } from '../base/errors.ts';
-import { FileDevice } from '../device/file-device.ts';
+import type { BlockDevice } from '../device/block-device.ts';
+import { folderOf, isWholePath, joinPath, relativePath } from '../device/file-path.ts';
+import { fileExists, fileStatus, openFile } from '../device/files.ts';
 import { DiskImage } from './disk-image.ts';
 import type { FormatDriver, OptionValues } from './format-driver.ts';
 import { closedGate } from './gate-policies.ts';
@@ -80,7 +80,7 @@ async function openBacking(
     throw new VimgError('UNSUPPORTED', `${driver.name} images cannot have a backing file`, { path });
   }
   if (backing.unchecked) return undefined;
-  const place = isAbsolute(backing.path) ? backing.path : `${dirname(path)}/${backing.path}`;
+  const place = isWholePath(backing.path) ? backing.path : joinPath(folderOf(path), backing.path);
   return DiskImage.open(place, { ...options.open, formats: options.formats, format: backing.format });
 }
 
@@ -91,22 +91,22 @@ async function openBacking(
 async function writeAtomically(
   path: string,
   exclusive: boolean,
-  write: (file: FileDevice) => Promise<void>,
+  write: (file: BlockDevice) => Promise<void>,
 ): Promise<void> {
-  const stat = statSync(path, { throwIfNoEntry: false });
-  if (stat && exclusive) throw new VimgError('EXISTS', 'The file exists already', { op: 'create', path });
-  if (stat && !stat.isFile()) {
+  const status = await fileStatus(path);
+  if (status && exclusive) throw new VimgError('EXISTS', 'The file exists already', { op: 'create', path });
+  if (status && status.kind !== 'file') {
     await writeInPlace(path, write);
     return;
   }
-  if (stat) await refuseInUse(path);
-  const pending = new PendingFile(path);
+  if (status) await refuseInUse(path);
+  const pending = await PendingFile.begin(path);
   try {
-    const file = await FileDevice.open(pending.path, { readOnly: false, create: 'exclusive', lock: 'write' });
+    const file = await openFile(pending.path, { readOnly: false, create: 'exclusive', lock: 'write' });
     try {
       await write(file);
       await file.flush();
-      if (exclusive && existsSync(path))
+      if (exclusive && (await fileExists(path)))
         throw new VimgError('EXISTS', 'The file exists already', { op: 'create', path });
       await pending.commit(true);
     } finally {
@@ -116,12 +116,12 @@ async function writeAtomically(
     const failure = fromSystemError(error, { op: 'create', path });
     throw failure.path === pending.path ? failure.about(path) : failure;
   } finally {
-    pending.abandon();
+    await pending.abandon();
   }
 }
 
-async function writeInPlace(path: string, write: (file: FileDevice) => Promise<void>): Promise<void> {
-  const file = await FileDevice.open(path, { readOnly: false, lock: 'write' });
+async function writeInPlace(path: string, write: (file: BlockDevice) => Promise<void>): Promise<void> {
+  const file = await openFile(path, { readOnly: false, lock: 'write' });
   try {
     await write(file);
     await file.flush();
@@ -132,12 +132,12 @@ async function writeInPlace(path: string, write: (file: FileDevice) => Promise<v
 
 /** @throws VimgError `LOCKED` when someone uses the file that is about to be replaced */
 async function refuseInUse(path: string): Promise<void> {
-  const file = await FileDevice.open(path, { readOnly: false, lock: 'write' });
+  const file = await openFile(path, { readOnly: false, lock: 'write' });
   await file.close();
 }
 
 /** How a file is named from the folder of another: what a header stores. */
 export function storedReference(target: string, from: string): string {
-  const path = relative(dirname(from), target);
+  const path = relativePath(folderOf(from), target);
   return path === '' ? target : path;
 }

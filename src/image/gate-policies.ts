@@ -5,11 +5,11 @@
  * file; and it lies in (or below) a folder that the caller allows, unless the reference is checked by identity, where
  * a path alone opens nothing.
  */
-import { realpathSync, statSync } from 'node:fs';
-import { dirname, isAbsolute, resolve, sep } from 'node:path';
 import { fromSystemError, VimgError } from '../base/errors.ts';
 import { LIMITS } from '../base/limits.ts';
-import { FileDevice } from '../device/file-device.ts';
+import { folderOf, isBelow, resolvePath } from '../device/file-path.ts';
+import { fileStatus, openFile, realPath } from '../device/files.ts';
+import { placeOf } from '../device/mounts.ts';
 import type { LockMode } from '../host/file-lock.ts';
 import type { FileReference, Gate } from './gate.ts';
 
@@ -35,8 +35,8 @@ export const closedGate: Gate = (reference) => {
 /** A gate that opens regular files in allowed folders. */
 export function folderGate(options: FolderGateOptions = {}): Gate {
   return async (reference) => {
-    const path = allowedPath(reference, options);
-    return FileDevice.open(path, {
+    const path = await allowedPath(reference, options);
+    return openFile(path, {
       readOnly: reference.readOnly,
       lock: options.lock ?? 'none',
       blocking: options.blocking ?? true,
@@ -46,10 +46,10 @@ export function folderGate(options: FolderGateOptions = {}): Gate {
 
 /** The path that a stored reference names: relative to the folder of the file that names it. */
 export function resolveReference(stored: string, from: string): string {
-  return isAbsolute(stored) ? stored : resolve(dirname(from), stored);
+  return resolvePath(folderOf(from), stored);
 }
 
-function allowedPath(reference: FileReference, options: FolderGateOptions): string {
+async function allowedPath(reference: FileReference, options: FolderGateOptions): Promise<string> {
   const { stored, from } = reference;
   const shown = printable(stored);
   if (stored === '' || stored.length > LIMITS.referenceBytes || stored.includes('\0')) {
@@ -57,15 +57,15 @@ function allowedPath(reference: FileReference, options: FolderGateOptions): stri
       path: from,
     });
   }
-  if (/^[A-Za-z][A-Za-z0-9+.-]*:/.test(stored)) {
+  if (/^[A-Za-z][A-Za-z0-9+.-]*:/.test(stored) && placeOf(stored) === undefined) {
     throw new VimgError('UNSUPPORTED', `The image refers to '${shown}': only plain file names are followed`, {
       path: from,
     });
   }
   let path: string;
   try {
-    path = realpathSync(resolveReference(stored, from));
-    if (!statSync(path).isFile()) {
+    path = await realPath(resolveReference(stored, from));
+    if ((await fileStatus(path))?.kind !== 'file') {
       throw new VimgError('UNSUPPORTED', `The image refers to '${shown}', which is not a regular file`, {
         path: from,
       });
@@ -74,22 +74,21 @@ function allowedPath(reference: FileReference, options: FolderGateOptions): stri
     throw fromSystemError(error, { op: 'open', path: resolveReference(stored, from) });
   }
   if (reference.byIdentity || options.any === true) return path;
-  const folders = [dirname(from), ...(options.allow ?? [])];
-  if (folders.some((folder) => isBelow(path, folder))) return path;
+  for (const folder of [folderOf(from), ...(options.allow ?? [])]) {
+    if (isBelow(path, await realFolder(folder))) return path;
+  }
   throw new VimgError('UNSUPPORTED', `The image refers to '${shown}', outside the folders that are allowed`, {
     path: from,
-    hint: `if you trust this image, allow it: --allow ${dirname(path)}`,
+    hint: `if you trust this image, allow it: --allow ${folderOf(path)}`,
   });
 }
 
-function isBelow(path: string, folder: string): boolean {
-  let real: string;
+async function realFolder(folder: string): Promise<string> {
   try {
-    real = realpathSync(folder);
+    return await realPath(folder);
   } catch (error) {
     throw fromSystemError(error, { op: 'look up an allowed folder', path: folder });
   }
-  return path.startsWith(real.endsWith(sep) ? real : real + sep);
 }
 
 /** A name from an untrusted header, safe to print: control characters escaped, cut at 200 characters. */

@@ -64,7 +64,7 @@ export interface BackingReference {
   /** The reference carries an identity that `verify` checks, so the path alone opens nothing. */
   readonly byIdentity: boolean;
   /** @throws VimgError `STALE_PARENT` when `parent` is not the one that was meant, or changed since */
-  verify?(parent: Layer): void;
+  verify?(parent: Layer): Promise<void>;
   /** Whether a file is the parent meant, for a search; cheap. */
   matches?(identity: LayerIdentity): boolean;
 }

@@ -4,11 +4,10 @@
  * A layer behind is opened read-only, through the gate, and accepted only when it is the one that its child names
  * (identity, for formats that carry one). Loops and chains deeper than `LIMITS.chainDepth` are refused.
  */
-import { statSync } from 'node:fs';
 import { isVimgError, VimgError } from '../base/errors.ts';
 import { LIMITS } from '../base/limits.ts';
 import type { BlockDevice } from '../device/block-device.ts';
-import { FileDevice } from '../device/file-device.ts';
+import { fileStatus, openFile } from '../device/files.ts';
 import type { FormatDriver } from './format-driver.ts';
 import type { Gate } from './gate.ts';
 import { folderGate, printable } from './gate-policies.ts';
@@ -84,7 +83,7 @@ async function openTop(
 ): Promise<{ layer: Layer; probed: boolean }> {
   const lock = (options.lock ?? true) ? (readOnly ? 'read' : 'write') : 'none';
   for (;;) {
-    const file = await FileDevice.open(path, { readOnly, lock, blocking: options.blocking ?? true });
+    const file = await openFile(path, { readOnly, lock, blocking: options.blocking ?? true });
     try {
       const { driver, probed } = await chooseDriver(file, options);
       if (!readOnly) {
@@ -133,7 +132,7 @@ async function openBehind(layers: Layer[], formats: FormatRegistry, gate: Gate):
   const seen = new Set<string>();
   for (;;) {
     const child = layers[layers.length - 1] as Layer;
-    const key = fileKey(child.file.name);
+    const key = (await fileStatus(child.file.name))?.identity;
     if (key !== undefined) {
       if (seen.has(key)) {
         throw new VimgError('INVALID_FORMAT', 'The chain loops: a layer stands behind itself', {
@@ -173,7 +172,7 @@ export async function openParent(
     throw error;
   }
   try {
-    reference.verify?.(layer);
+    await reference.verify?.(layer);
     return layer;
   } catch (error) {
     await layer.close();
@@ -220,10 +219,4 @@ async function cutAtSnapshot(layers: Layer[], snapshot: string, path: string): P
 
 async function closeAll(layers: readonly Layer[]): Promise<void> {
   await Promise.allSettled(layers.map((layer) => layer.close()));
-}
-
-/** Device and inode: the same file under whatever name. Undefined for what is no host file. */
-function fileKey(path: string): string | undefined {
-  const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
-  return stat && `${stat.dev}:${stat.ino}`;
 }

@@ -4,10 +4,9 @@
  * The order: the stored path; a file of that name beside the child; any file beside the child with the right
  * identity. Only the first bytes of candidates are read.
  */
-import { existsSync, readdirSync, statSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
 import { isVimgError } from '../base/errors.ts';
-import { FileDevice } from '../device/file-device.ts';
+import { folderOf, joinPath, nameOf } from '../device/file-path.ts';
+import { fileExists, fileStatus, listFolder, openFile } from '../device/files.ts';
 import { closedGate, resolveReference } from './gate-policies.ts';
 import type { BackingReference, Layer } from './layer.ts';
 import { probeFormat } from './probe.ts';
@@ -24,8 +23,8 @@ export async function findByIdentity(
 ): Promise<string | undefined> {
   if (!reference.byIdentity || reference.path.includes('\0')) return undefined;
   const from = child.file.name;
-  if (existsSync(resolveReference(reference.path, from))) return undefined;
-  return searchFolder(dirname(from), reference, formats);
+  if (await fileExists(resolveReference(reference.path, from))) return undefined;
+  return searchFolder(folderOf(from), reference, formats);
 }
 
 /**
@@ -38,20 +37,20 @@ export async function searchFolder(
   reference: BackingReference,
   formats: FormatRegistry,
 ): Promise<string | undefined> {
-  const named = basename(reference.path);
-  const names = readdirSync(folder).slice(0, FOLDER_LIMIT);
+  const named = nameOf(reference.path);
+  const names = (await listFolder(folder)).slice(0, FOLDER_LIMIT);
   names.sort((a, b) => Number(b === named) - Number(a === named));
   for (const name of names) {
-    const path = join(folder, name);
+    const path = joinPath(folder, name);
     if (await isMeant(path, reference, formats)) return path;
   }
   return undefined;
 }
 
 async function isMeant(path: string, reference: BackingReference, formats: FormatRegistry): Promise<boolean> {
-  const stat = statSync(path, { throwIfNoEntry: false });
-  if (!stat?.isFile() || !reference.matches) return false;
-  const file = await FileDevice.open(path, { readOnly: true });
+  const status = await fileStatus(path);
+  if (status?.kind !== 'file' || !reference.matches) return false;
+  const file = await openFile(path, { readOnly: true });
   try {
     const { driver } = await probeFormat(file, formats);
     const layer = await driver.open(file, { readOnly: true, gate: closedGate });

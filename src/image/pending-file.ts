@@ -5,17 +5,26 @@
  * When the process exits before that (also by a second Ctrl-C), the temporary file is removed. Only a kill -9 or a
  * power cut leaves one behind; its name tells what it belongs to.
  */
-import { chmodSync, chownSync, realpathSync, renameSync, rmSync, type Stats, statSync } from 'node:fs';
-import { open } from 'node:fs/promises';
-import { dirname } from 'node:path';
 import { fromSystemError } from '../base/errors.ts';
-import { syncFolder, temporaryPath } from '../host/atomic-file.ts';
+import { folderOf } from '../device/file-path.ts';
+import type { FileStatus } from '../device/file-system.ts';
+import {
+  fileExists,
+  fileStatus,
+  openFile,
+  realPath,
+  removeFile,
+  renameFile,
+  syncFolder,
+  temporaryPath,
+} from '../device/files.ts';
+import { filesOf } from '../device/mounts.ts';
 
 const pending = new Set<string>();
 
 /** The exit hook: no time for anything asynchronous. */
 function removeAll(): void {
-  for (const path of pending) rmSync(path, { force: true });
+  for (const path of pending) filesOf(path).removeAtExit?.(path);
 }
 
 export class PendingFile {
@@ -23,19 +32,24 @@ export class PendingFile {
   readonly path: string;
   /** A symbolic link stays one: this is what it leads to. */
   readonly target: string;
-  readonly #old: Stats | undefined;
+  readonly #old: FileStatus | undefined;
+
+  private constructor(target: string, old: FileStatus | undefined) {
+    this.target = target;
+    this.#old = old;
+    this.path = temporaryPath(target);
+    if (pending.size === 0) process.on('exit', removeAll);
+    pending.add(this.path);
+  }
 
   /** @throws VimgError when the target's folder cannot be looked at */
-  constructor(target: string) {
+  static async begin(target: string): Promise<PendingFile> {
     try {
-      this.#old = statSync(target, { throwIfNoEntry: false });
-      this.target = this.#old === undefined ? target : realpathSync(target);
+      const old = await fileStatus(target);
+      return new PendingFile(old === undefined ? target : await realPath(target), old);
     } catch (error) {
       throw fromSystemError(error, { op: 'create', path: target });
     }
-    this.path = temporaryPath(this.target);
-    if (pending.size === 0) process.on('exit', removeAll);
-    pending.add(this.path);
   }
 
   /**
@@ -47,29 +61,20 @@ export class PendingFile {
   async commit(durable: boolean): Promise<void> {
     try {
       if (durable) await syncFile(this.path);
-      if (this.#old !== undefined) this.#keepOwner(this.#old);
-      renameSync(this.path, this.target);
+      if (this.#old !== undefined) await filesOf(this.path).keepOwner(this.path, this.#old);
+      await renameFile(this.path, this.target);
       this.#forget();
-      if (durable) await syncFolder(dirname(this.target));
+      if (durable) await syncFolder(folderOf(this.target));
     } catch (error) {
       throw fromSystemError(error, { op: 'put the finished file in place as', path: this.target });
     }
   }
 
   /** Removes the file, when it is there. Safe after `commit`. */
-  abandon(): void {
+  async abandon(): Promise<void> {
     if (!pending.has(this.path)) return;
-    rmSync(this.path, { force: true });
+    if (await fileExists(this.path)) await removeFile(this.path);
     this.#forget();
-  }
-
-  #keepOwner(old: Stats): void {
-    try {
-      chownSync(this.path, old.uid, old.gid);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EPERM') throw error; // without privileges it belongs to us
-    }
-    chmodSync(this.path, old.mode & 0o7777);
   }
 
   #forget(): void {
@@ -80,10 +85,10 @@ export class PendingFile {
 
 /** Makes a closed file durable: what was written as it was closed, too. */
 async function syncFile(path: string): Promise<void> {
-  const handle = await open(path, 'r');
+  const file = await openFile(path);
   try {
-    await handle.sync();
+    await file.flush();
   } finally {
-    await handle.close();
+    await file.close();
   }
 }

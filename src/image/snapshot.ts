@@ -1,6 +1,6 @@
 /** Snapshots of disks whose format keeps them as layers. For qcow2's internal ones see `SnapshotInfo`. */
 import { VimgError } from '../base/errors.ts';
-import { FileDevice } from '../device/file-device.ts';
+import { openFile } from '../device/files.ts';
 import type { FormatDriver } from './format-driver.ts';
 import type { DeletePlan, LayerSnapshot, Lifecycle, LifecycleContext, LongOperation } from './lifecycle.ts';
 import { probeFormat } from './probe.ts';
@@ -13,7 +13,7 @@ export async function driverOf(
   format?: string,
 ): Promise<FormatDriver> {
   if (format !== undefined) return formats.get(format);
-  const file = await FileDevice.open(path, { readOnly: true });
+  const file = await openFile(path, { readOnly: true });
   try {
     return (await probeFormat(file, formats)).driver;
   } finally {

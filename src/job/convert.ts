@@ -4,12 +4,11 @@
  * A new image is made under a temporary name and renamed when it is complete and, unless told otherwise, durable.
  * Whatever fails or is cancelled before that leaves nothing behind, and an older file of that name as it was.
  */
-import { statSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
 import { isVimgError, VimgError } from '../base/errors.ts';
 import type { MaybePromise } from '../base/maybe-promise.ts';
 import type { BlockDevice } from '../device/block-device.ts';
-import { FileDevice } from '../device/file-device.ts';
+import { folderOf, resolvePath } from '../device/file-path.ts';
+import { fileExists, fileStatus, isSameFile, openFile } from '../device/files.ts';
 import { DiskImage, type OpenDiskOptions } from '../image/disk-image.ts';
 import type { CreateLayerOptions, FormatDriver, OptionValues } from '../image/format-driver.ts';
 import { closedGate } from '../image/gate-policies.ts';
@@ -79,11 +78,13 @@ export async function convertDisk(
 ): Promise<ConvertResult> {
   const driver = options.formats.get(target.format);
   checkTarget(driver, target, options);
-  refuseSameFile(source, target.path);
+  await refuseSameFile(source, target.path);
   const meter = new ProgressMeter(options.onProgress);
   await countWork(source, options, meter);
   const job: Conversion = { source, target, driver, options, meter };
-  return target.existing || isBlockDevice(target.path) ? convertInto(job) : convertToNew(job);
+  return target.existing || (await fileStatus(target.path))?.kind === 'device'
+    ? convertInto(job)
+    : convertToNew(job);
 }
 
 /** One call of convertDisk. */
@@ -130,7 +131,7 @@ async function countWork(source: BlockDevice, options: ConvertOptions, meter: Pr
 async function convertToNew(job: Conversion): Promise<ConvertResult> {
   const { source, target, driver, options, meter } = job;
   const replaced = await lockReplaced(target.path);
-  const pending = new PendingFile(target.path);
+  const pending = await PendingFile.begin(target.path);
   try {
     const backing = target.backing && (await openBacking(target, target.backing, options));
     let written: Written;
@@ -154,7 +155,7 @@ async function convertToNew(job: Conversion): Promise<ConvertResult> {
   } catch (error) {
     throw isVimgError(error) && error.path === pending.path ? error.about(pending.target) : error;
   } finally {
-    pending.abandon();
+    await pending.abandon();
     await replaced?.close();
   }
 }
@@ -162,7 +163,7 @@ async function convertToNew(job: Conversion): Promise<ConvertResult> {
 /** By the format's own writer: metadata is written once, at the end. */
 async function writeWhole(path: string, job: Conversion): Promise<Written> {
   const { driver, source } = job;
-  const file = await FileDevice.open(path, { create: 'exclusive', lock: 'write' });
+  const file = await openFile(path, { create: 'exclusive', lock: 'write' });
   try {
     const writer = await driver.startWriter?.(file, layerOptions(job));
     if (!writer) throw new VimgError('UNSUPPORTED', `${driver.name} images cannot be written`);
@@ -176,7 +177,7 @@ async function writeWhole(path: string, job: Conversion): Promise<Written> {
         : { writeCompressed: (offset, unit) => writer.writeCompressed?.(offset, unit) ?? Promise.resolve() }),
     };
     const dataBytes = await copyThenFlush(source, copyTarget, file, job, () => writer.finish());
-    return { dataBytes, allocatedBytes: file.allocatedBytes() };
+    return { dataBytes, allocatedBytes: await file.allocatedBytes() };
   } finally {
     await file.close();
   }
@@ -245,7 +246,7 @@ async function copyThenFlush(
 }
 
 async function createEmpty(path: string, job: Conversion): Promise<void> {
-  const file = await FileDevice.open(path, { create: 'exclusive', lock: 'write' });
+  const file = await openFile(path, { create: 'exclusive', lock: 'write' });
   try {
     await job.driver.create?.(file, layerOptions(job));
   } finally {
@@ -310,30 +311,23 @@ async function openBacking(
   backing: { readonly path: string; readonly format?: string | undefined },
   options: ConvertOptions,
 ): Promise<DiskImage> {
-  const path = resolve(dirname(target.path), backing.path);
+  const path = resolvePath(folderOf(target.path), backing.path);
   return DiskImage.open(path, { formats: options.formats, format: backing.format, ...options.access });
 }
 
 /** An older file of the target's name must not be in use: its lock is held until the new one has the name. */
-async function lockReplaced(path: string): Promise<FileDevice | undefined> {
-  if (statSync(path, { throwIfNoEntry: false }) === undefined) return undefined;
-  return FileDevice.open(path, { lock: 'write' });
-}
-
-function isBlockDevice(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isBlockDevice() ?? false;
+async function lockReplaced(path: string): Promise<BlockDevice | undefined> {
+  if (!(await fileExists(path))) return undefined;
+  return openFile(path, { lock: 'write' });
 }
 
 /**
  * Writing a disk into itself would read what was just written. `convertDisk` asks this of a disk image; who joins
  * several asks it of each. @throws VimgError `USAGE`
  */
-export function refuseSameFile(source: BlockDevice, path: string): void {
-  const targetStat = statSync(path, { bigint: true, throwIfNoEntry: false });
-  if (!targetStat) return;
+export async function refuseSameFile(source: BlockDevice, path: string): Promise<void> {
   for (const name of namesOf(source)) {
-    const stat = statSync(name, { bigint: true, throwIfNoEntry: false });
-    if (stat && stat.dev === targetStat.dev && stat.ino === targetStat.ino) {
+    if (await isSameFile(name, path)) {
       throw new VimgError('USAGE', `The target '${path}' is also read from`, {
         hint: 'give the target another name',
       });

@@ -1,5 +1,6 @@
 /** What `vimg info` knows of one image file, with the keys of `qemu-img info --output=json`. Opens no second file. */
-import { isAbsolute } from 'node:path';
+import { folderOf, isWholePath, resolvePath } from '../device/file-path.ts';
+import { placeOf } from '../device/mounts.ts';
 import type { DiskImage } from '../image/disk-image.ts';
 import type { Layer, SnapshotInfo } from '../image/layer.ts';
 
@@ -87,5 +88,7 @@ export function snapshotEntry(snapshot: SnapshotInfo): SnapshotEntry {
 
 /** A stored name beside the file that stores it, joined as text: `sub/s.qcow2` and `../a` make `sub/../a`. */
 function besides(filename: string, stored: string): string {
-  return isAbsolute(stored) ? stored : filename.slice(0, filename.lastIndexOf('/') + 1) + stored;
+  if (isWholePath(stored)) return stored;
+  if (placeOf(filename) !== undefined) return resolvePath(folderOf(filename), stored);
+  return filename.slice(0, filename.lastIndexOf('/') + 1) + stored;
 }

@@ -5,7 +5,8 @@
  * found is told as reasons with stable codes. An image is accepted when there is none against it.
  */
 import { isVimgError } from '../base/errors.ts';
-import { FileDevice } from '../device/file-device.ts';
+import type { BlockDevice } from '../device/block-device.ts';
+import { openFile } from '../device/files.ts';
 import { DiskImage } from '../image/disk-image.ts';
 import { closedGate, printable } from '../image/gate-policies.ts';
 import { claimedFormats, readHead } from '../image/probe.ts';
@@ -81,7 +82,7 @@ async function tellFormat(
   formats: FormatRegistry,
   reasons: TrustReason[],
 ): Promise<string | undefined> {
-  const file = await FileDevice.open(path, { readOnly: true });
+  const file = await openFile(path, { readOnly: true });
   try {
     const head = await readHead(file);
     const claimed = claimedFormats(head, file.size, formats);
@@ -109,7 +110,7 @@ async function tellFormat(
   }
 }
 
-async function looksLikeDisk(file: FileDevice): Promise<boolean> {
+async function looksLikeDisk(file: BlockDevice): Promise<boolean> {
   for (const [offset, magic] of DISK_MAGICS) {
     if (offset + magic.length > file.size) continue;
     const bytes = Buffer.alloc(magic.length);
@@ -161,7 +162,7 @@ async function runCheck(
 ): Promise<void> {
   const driver = formats.get(format);
   if (!driver.check) return;
-  const file = await FileDevice.open(path, { readOnly: true });
+  const file = await openFile(path, { readOnly: true });
   try {
     const report = await driver.check(file, options.signal === undefined ? {} : { signal: options.signal });
     if (report.corruptions > 0 || report.checkErrors > 0) {

@@ -2,11 +2,11 @@
  * What every function of the library takes, with the defaults filled in: the built-in formats, QEMU's locks, and a
  * gate that lets an image lead to files in its own folder and below, and nowhere else.
  */
-import { existsSync } from 'node:fs';
 import { formats as builtInFormats } from '../../formats/index.ts';
 import { VimgError } from '../base/errors.ts';
 import { parseSize } from '../base/size.ts';
 import type { BlockDevice } from '../device/block-device.ts';
+import { fileExists } from '../device/files.ts';
 import { DiskImage, type OpenDiskOptions } from '../image/disk-image.ts';
 import { formatDoubt } from '../image/format-doubt.ts';
 import type { FormatDriver, OptionSpec, OptionValues } from '../image/format-driver.ts';
@@ -116,7 +116,10 @@ const TYPE_OF: Readonly<Record<OptionSpec['type'], 'number' | 'string' | 'boolea
 };
 
 /** @throws VimgError `EXISTS` when there is something of that name; with `hint` for where it can be replaced */
-export function refuseExisting(path: string, hint = 'choose another name, or remove the file'): void {
-  if (!existsSync(path)) return;
+export async function refuseExisting(
+  path: string,
+  hint = 'choose another name, or remove the file',
+): Promise<void> {
+  if (!(await fileExists(path))) return;
   throw new VimgError('EXISTS', 'The file exists already', { op: 'create', path, hint });
 }

@@ -64,7 +64,7 @@ export async function convertImage(
   options: ConvertImageOptions = {},
 ): Promise<ConvertResult> {
   const { existing = false, zeroed = false, backing, overwrite } = options;
-  if (!existing && !overwrite) refuseExisting(target, 'overwrite: true replaces it');
+  if (!existing && !overwrite) await refuseExisting(target, 'overwrite: true replaces it');
   const access = accessOf(options);
   const driver = targetDriver(target, options.format, access.formats);
   const values = checkOptions(driver, options.options ?? {});

@@ -1,6 +1,6 @@
 /** The library: opening, creating and resizing disks. */
-import { dirname, resolve } from 'node:path';
 import { VimgError } from '../base/errors.ts';
+import { folderOf, resolvePath } from '../device/file-path.ts';
 import { type BackingChoice, createImage as createImageFile } from '../image/create-image.ts';
 import { DiskImage, type OpenDiskOptions } from '../image/disk-image.ts';
 import type { OptionValues } from '../image/format-driver.ts';
@@ -70,7 +70,7 @@ export async function createImage(path: string, options: NewImageOptions): Promi
   const values = checkOptions(driver, options.options ?? {});
   let { backing } = options;
   if (backing && !backing.unchecked) {
-    const place = resolve(dirname(path), backing.path);
+    const place = resolvePath(folderOf(path), backing.path);
     const disk = await openCertain(place, { ...open, formats, format: backing.format }, 'build on');
     backing = { ...backing, format: disk.format };
     await disk.close();

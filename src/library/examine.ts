@@ -1,7 +1,7 @@
 /** The library: looking at disks without changing them, and checking them. */
 
 import { VimgError } from '../base/errors.ts';
-import { FileDevice } from '../device/file-device.ts';
+import { openFile } from '../device/files.ts';
 import type { CheckReport } from '../image/check-report.ts';
 import { DiskImage, type MapExtent } from '../image/disk-image.ts';
 import type { CheckOptions } from '../image/format-driver.ts';
@@ -103,7 +103,7 @@ export async function checkImage(path: string, options: CheckImageOptions = {}):
       hint: 'name one: undoPath',
     });
   }
-  const file = await FileDevice.open(path, { readOnly: !repairs, lock: repairs ? 'write' : 'read' });
+  const file = await openFile(path, { readOnly: !repairs, lock: repairs ? 'write' : 'read' });
   try {
     const { format } = options;
     const driver = format === undefined ? (await probeFormat(file, formats)).driver : formats.get(format);

@@ -116,7 +116,7 @@ export async function cloneImage(
   target: string,
   options: CloneImageOptions = {},
 ): Promise<CloneResult> {
-  refuseExisting(target);
+  await refuseExisting(target);
   const access = accessOf(options);
   const values = checkOptions(access.formats.get('vvd'), options.options ?? {});
   const { snapshot, format } = options;

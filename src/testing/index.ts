@@ -15,6 +15,7 @@ export {
   diskOperation,
 } from './disk-operations.ts';
 export { ManualClock } from './manual-clock.ts';
+export { MemoryFiles } from './memory-files.ts';
 export { ModelDisk, type ModelDiskOptions } from './model-disk.ts';
 export { type HistoryOperation, SECTOR, SectorHistory, SectorPromise } from './sector-history.ts';
 export { ShuffleDevice, type ShuffleOptions } from './shuffle-device.ts';

@@ -16,12 +16,9 @@ import { printable } from '../../src/cli/text/printable.ts';
 import type { CheckReport } from '../../src/image/check-report.ts';
 
 describe('names of disks', () => {
-  it('are files, unless they are told to be something else', () => {
-    expect(filePath('a/b.vvd')).toBe('a/b.vvd');
-    expect(filePath('./ds1:x')).toBe('./ds1:x');
-    expect(filePath('/a:b')).toBe('/a:b');
-    expect(filePath('c:x')).toBe('c:x');
-    expect(filePath('file:a:b')).toBe('a:b');
+  it('are files, unless they are told to be something else', async () => {
+    for (const name of ['a/b.vvd', './ds1:x', '/a:b', 'c:x']) expect(await filePath(name)).toBe(name);
+    expect(await filePath('file:a:b')).toBe('a:b');
     for (const name of [
       'ds1:x',
       'my-store:x',
@@ -31,25 +28,24 @@ describe('names of disks', () => {
       'json:{}',
       'ssh://h/x',
     ]) {
-      expect(() => filePath(name), name).toThrow(expect.objectContaining({ code: 'UNSUPPORTED' }));
+      await expect(filePath(name), name).rejects.toMatchObject({ code: 'UNSUPPORTED' });
     }
-    expect(() => filePath('')).toThrow(expect.objectContaining({ code: 'USAGE' }));
+    await expect(filePath('')).rejects.toMatchObject({ code: 'USAGE' });
   });
 
   it('name a snapshot behind the last @, when there is no such file', async () => {
     await withDir(
-      ({ path }) => {
+      async ({ path }) => {
         for (const name of ['disk.vvd', 'disk@one.vvd', 'a@b']) writeFileSync(join(path, name), '');
         mkdirSync(join(path, 'c@d'));
-        expect(diskReference(join(path, 'disk.vvd@one'))).toEqual({
+        expect(await diskReference(join(path, 'disk.vvd@one'))).toEqual({
           path: join(path, 'disk.vvd'),
           snapshot: 'one',
         });
-        expect(diskReference(join(path, 'disk@one.vvd'))).toEqual({ path: join(path, 'disk@one.vvd') });
-        expect(diskReference(join(path, 'a@b@c'))).toEqual({ path: join(path, 'a@b'), snapshot: 'c' });
-        expect(diskReference(join(path, 'none@x'))).toEqual({ path: join(path, 'none@x') });
-        expect(diskReference(join(path, 'disk.vvd@'))).toEqual({ path: join(path, 'disk.vvd@') });
-        return Promise.resolve();
+        expect(await diskReference(join(path, 'disk@one.vvd'))).toEqual({ path: join(path, 'disk@one.vvd') });
+        expect(await diskReference(join(path, 'a@b@c'))).toEqual({ path: join(path, 'a@b'), snapshot: 'c' });
+        expect(await diskReference(join(path, 'none@x'))).toEqual({ path: join(path, 'none@x') });
+        expect(await diskReference(join(path, 'disk.vvd@'))).toEqual({ path: join(path, 'disk.vvd@') });
       },
       { unsafeCleanup: true },
     );

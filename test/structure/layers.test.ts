@@ -31,14 +31,6 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   bin: ['src/cli'],
 };
 
-/**
- * Single files behind an arrow. A VVD disk is a family of files: a snapshot happens by a rename, which must be durable
- * and is the business of no device.
- */
-const SINGLE_FILES: Readonly<Record<string, readonly string[]>> = {
-  'formats/*': ['src/host/atomic-file.ts'],
-};
-
 /** Packages that only one folder may load: the rest of the program goes through it. */
 const KEPT_TO: Readonly<Record<string, string>> = {
   koffi: 'src/host',
@@ -69,8 +61,7 @@ function isOwnFolder(path: string, target: string): boolean {
 
 function mayImport(path: string, target: string): boolean {
   const folder = folderOf(path);
-  const allowed = [...(ARROWS[folder] ?? []), ...(SINGLE_FILES[folder] ?? [])];
-  return isOwnFolder(path, target) || allowed.includes(folderOf(target)) || allowed.includes(target);
+  return isOwnFolder(path, target) || (ARROWS[folder] ?? []).includes(folderOf(target));
 }
 
 describe('layers', () => {

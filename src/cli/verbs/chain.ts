@@ -55,7 +55,7 @@ async function show(
   options: Options,
   json: boolean,
 ): Promise<number> {
-  const path = filePath(name);
+  const path = await filePath(name);
   const format = knownFormat(options.format, path);
   const links = await chainOf(path, {
     ...lifecycleContext(access),
@@ -89,7 +89,7 @@ async function relocate(
   const folders = options.search ?? [];
   if (folders.length === 0)
     throw usage('Where should parents be looked for?', `vimg chain relocate --search DIR ${name}`);
-  const changed = await relocateChain(filePath(name), folders, lifecycleContext(access));
+  const changed = await relocateChain(await filePath(name), folders, lifecycleContext(access));
   if (json) context.terminal.json(changed);
   else if (changed.length === 0) context.terminal.line('Every parent is where its child says.');
   else {

@@ -1,7 +1,8 @@
 /** `vimg check`: looks for damage and lost space. Exit status 0 sound, 1 failed, 2 damaged, 3 leaks, 63 unsupported. */
 import { formats } from '../../../formats/index.ts';
 import { VimgError } from '../../base/errors.ts';
-import { FileDevice } from '../../device/file-device.ts';
+import type { BlockDevice } from '../../device/block-device.ts';
+import { openFile } from '../../device/files.ts';
 import type { CheckReport } from '../../image/check-report.ts';
 import type { CheckOptions, FormatDriver } from '../../image/format-driver.ts';
 import { probeFormat } from '../../image/probe.ts';
@@ -60,7 +61,7 @@ export const verb: Verb = defineVerb<Options>({
     const [name] = operands;
     if (name === undefined || operands.length > 1) throw usage('Expecting one image file name');
     const json = wantsJson(options.output);
-    const report = await check(context, filePath(name), options);
+    const report = await check(context, await filePath(name), options);
     for (const finding of report.findings) context.terminal.note(findingLine(finding));
     if (json) context.terminal.json(checkJson(report, name));
     else if (!options.quiet) context.terminal.write(checkText(report));
@@ -85,7 +86,7 @@ async function check(context: Context, path: string, options: Options): Promise<
   const readOnly = repair === undefined && options.applyUndo === undefined;
   const { lock } = accessOf(context, options, [path]);
   const mode = readOnly ? 'read' : 'write';
-  const file = await FileDevice.open(path, { readOnly, lock: lock ? mode : 'none' });
+  const file = await openFile(path, { readOnly, lock: lock ? mode : 'none' });
   const display = await progressDisplay(context, options);
   try {
     const driver = await driverOf(file, path, options.format);
@@ -124,7 +125,7 @@ async function check(context: Context, path: string, options: Options): Promise<
 async function putBack(
   context: Context,
   driver: FormatDriver,
-  file: FileDevice,
+  file: BlockDevice,
   undoPath: string,
 ): Promise<void> {
   if (!driver.undoRepair)
@@ -133,7 +134,7 @@ async function putBack(
   context.terminal.note(`what the repair overwrote is put back from ${undoPath}`);
 }
 
-async function driverOf(file: FileDevice, path: string, format: string | undefined): Promise<FormatDriver> {
+async function driverOf(file: BlockDevice, path: string, format: string | undefined): Promise<FormatDriver> {
   if (format !== undefined) return formats.get(knownFormat(format, path) as string);
   return (await probeFormat(file, formats)).driver;
 }

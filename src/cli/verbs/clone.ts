@@ -1,7 +1,7 @@
 /** `vimg clone`: a linked clone, in constant time; or a full copy. */
-import { statSync } from 'node:fs';
 import { formats } from '../../../formats/index.ts';
 import { VimgError } from '../../base/errors.ts';
+import { fileExists } from '../../device/files.ts';
 import { linkedClone } from '../../image/clone.ts';
 import { convertDisk } from '../../job/convert.ts';
 import { usage, wantsJson } from '../command-line.ts';
@@ -51,8 +51,8 @@ export const verb: Verb = defineVerb<Options>({
       throw usage('Expecting the disk and the name of the new one');
     }
     const json = wantsJson(options.output);
-    const path = filePath(target);
-    if (statSync(path, { throwIfNoEntry: false })) {
+    const path = await filePath(target);
+    if (await fileExists(path)) {
       throw new VimgError('EXISTS', 'The file exists already', {
         op: 'create',
         path,
@@ -96,7 +96,7 @@ async function link(
   options: Options,
   json: boolean,
 ): Promise<void> {
-  const reference = diskReference(source);
+  const reference = await diskReference(source);
   const { values } = parseFormatOptions(options.options ?? [], formats.get('vvd'));
   const result = await linkedClone(reference.path, path, {
     ...lifecycleContext(access),

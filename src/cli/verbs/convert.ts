@@ -1,9 +1,9 @@
 /** `vimg convert`: the content of one disk, or of several one behind the other, as a new image. */
-import { dirname, resolve } from 'node:path';
 import { formats } from '../../../formats/index.ts';
 import type { VimgError } from '../../base/errors.ts';
 import { formatSize } from '../../base/size.ts';
 import type { BlockDevice } from '../../device/block-device.ts';
+import { folderOf, resolvePath } from '../../device/file-path.ts';
 import { JoinedDevice } from '../../device/joined-device.ts';
 import type { DiskImage } from '../../image/disk-image.ts';
 import type { FormatDriver } from '../../image/format-driver.ts';
@@ -86,7 +86,7 @@ export const verb: Verb = defineVerb<ConvertFlags>({
     }
     if (target === undefined || sources.length === 0) throw usage('Must specify image file name');
     const plan = planConvert(flags, sources);
-    const path = filePath(target);
+    const path = await filePath(target);
     const driver = targetDriver(context, flags.targetFormat, path);
     const access = accessOf(context, flags, [...sources, ...backingOf(path, flags)]);
     const disks: DiskImage[] = [];
@@ -112,7 +112,7 @@ export const verb: Verb = defineVerb<ConvertFlags>({
 
 /** Where the file of -B is; the target's own folder lets no header read from it. */
 function backingOf(target: string, flags: ConvertFlags): string[] {
-  return flags.backing === undefined ? [] : [resolve(dirname(target), flags.backing)];
+  return flags.backing === undefined ? [] : [resolvePath(folderOf(target), flags.backing)];
 }
 
 async function targetOf(
@@ -138,7 +138,7 @@ async function targetOf(
     path,
     format: driver.name,
     options: values,
-    ...(backing === undefined ? {} : { backing: { path: filePath(backing), format: backingFormat } }),
+    ...(backing === undefined ? {} : { backing: { path: await filePath(backing), format: backingFormat } }),
     existing: plan.existing,
     zeroed: plan.zeroed,
   };
@@ -153,7 +153,7 @@ async function runConvert(
   plan: ConvertPlan,
 ): Promise<ConvertResult> {
   const source: BlockDevice = disks.length === 1 ? (disks[0] as DiskImage) : new JoinedDevice(disks);
-  for (const disk of disks) refuseSameFile(disk, target.path);
+  for (const disk of disks) await refuseSameFile(disk, target.path);
   const display = await progressDisplay(context, flags);
   try {
     return await convertDisk(source, target, {

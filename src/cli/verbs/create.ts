@@ -1,9 +1,9 @@
 /** `vimg create`: a new, empty disk; with `-b` one that stands on another. */
-import { statSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
 import { formats } from '../../../formats/index.ts';
 import { VimgError } from '../../base/errors.ts';
 import { parseSize } from '../../base/size.ts';
+import { folderOf, resolvePath } from '../../device/file-path.ts';
+import { fileExists } from '../../device/files.ts';
 import { createImage } from '../../image/create-image.ts';
 import type { FormatDriver } from '../../image/format-driver.ts';
 import { usage } from '../command-line.ts';
@@ -71,12 +71,12 @@ export const verb: Verb = defineVerb<Options>({
     }
     if (name === undefined) throw usage('Expecting image file name');
     if (extra !== undefined) throw usage(`Unexpected argument: ${extra}`);
-    const path = filePath(name);
-    if (options.ifNotExists && statSync(path, { throwIfNoEntry: false })) return 0;
+    const path = await filePath(name);
+    if (options.ifNotExists && (await fileExists(path))) return 0;
     const driver = targetDriver(context, options.format, path);
     const parsed = parseFormatOptions(texts, driver);
-    const given = givenBacking(path, options, parsed, driver);
-    const access = accessOf(context, options, given ? [resolve(dirname(path), given.path)] : []);
+    const given = await givenBacking(path, options, parsed, driver);
+    const access = accessOf(context, options, given ? [resolvePath(folderOf(path), given.path)] : []);
     const known = await checkBacking(context, path, given, options, access);
     const size = sizeOf(path, sizeText, parsed) ?? known?.size;
     if (size === undefined) throw new VimgError('USAGE', `${path}: Image creation needs a size parameter`);
@@ -102,12 +102,12 @@ function sizeOf(path: string, text: string | undefined, parsed: ParsedFormatOpti
   return parseSize(text);
 }
 
-function givenBacking(
+async function givenBacking(
   path: string,
   options: Options,
   parsed: ParsedFormatOptions,
   driver: FormatDriver,
-): Backing | undefined {
+): Promise<Backing | undefined> {
   const backing = options.backing ?? parsed.common.backingFile;
   const format = options.backingFormat ?? parsed.common.backingFormat;
   if (backing === undefined) {
@@ -117,7 +117,7 @@ function givenBacking(
   }
   if (!driver.can.backing)
     throw usage(`${path}: Backing file not supported for file format '${driver.name}'`);
-  return { path: filePath(backing), format: knownFormat(format, backing) };
+  return { path: await filePath(backing), format: knownFormat(format, backing) };
 }
 
 /** Opens the backing file, unless told not to: its size is the new disk's, and its format is written down. */
@@ -130,7 +130,7 @@ async function checkBacking(
 ): Promise<{ backing: Backing; size: number | undefined } | undefined> {
   if (given === undefined) return undefined;
   if (options.backingUnsafe) return { backing: given, size: undefined };
-  const disk = await openDisk(context, resolve(dirname(path), given.path), access, {
+  const disk = await openDisk(context, resolvePath(folderOf(path), given.path), access, {
     format: given.format,
     trusts: 'build on',
   });

@@ -43,7 +43,7 @@ export const verb: Verb = defineVerb<Options>({
     const disk = await openDisk(context, name, access, {
       format: options.format,
       infoOnly: true,
-      backing: options.backingChain === true || diskReference(name).snapshot !== undefined,
+      backing: options.backingChain === true || (await diskReference(name)).snapshot !== undefined,
     });
     try {
       const infos = [await imageInfo(disk, name)];

@@ -1,7 +1,8 @@
 /** `vimg inspect`: every structure of an image, as much as can be read of a damaged one; or a verdict on a foreign one. */
 import { formats } from '../../../formats/index.ts';
 import { hexdump } from '../../binary/hexdump.ts';
-import { FileDevice } from '../../device/file-device.ts';
+import type { BlockDevice } from '../../device/block-device.ts';
+import { openFile } from '../../device/files.ts';
 import type { FormatDriver, InspectedStructure } from '../../image/format-driver.ts';
 import { claimedFormats, readHead } from '../../image/probe.ts';
 import { throwIfCancelled } from '../../job/job.ts';
@@ -42,9 +43,9 @@ export const verb: Verb = defineVerb<Options>({
     const [name] = operands;
     if (name === undefined || operands.length > 1) throw usage('Expecting one image file name');
     const json = wantsJson(options.output);
-    const path = filePath(name);
+    const path = await filePath(name);
     if (options.untrusted) return judge(context, path, json);
-    const file = await FileDevice.open(path, { readOnly: true });
+    const file = await openFile(path, { readOnly: true });
     try {
       const driver = await inspectable(file, path, options.format);
       if (driver?.inspect) await showStructures(context, driver, file, json);
@@ -74,7 +75,7 @@ function verdictJson(verdict: TrustVerdict): Record<string, unknown> {
 
 /** The driver whose magic the file carries, even if another would too; damaged files are what this verb is for. */
 async function inspectable(
-  file: FileDevice,
+  file: BlockDevice,
   path: string,
   format: string | undefined,
 ): Promise<FormatDriver | undefined> {
@@ -85,7 +86,7 @@ async function inspectable(
 async function showStructures(
   context: Context,
   driver: FormatDriver,
-  file: FileDevice,
+  file: BlockDevice,
   json: boolean,
 ): Promise<void> {
   const found: InspectedStructure[] = [];
@@ -113,7 +114,7 @@ function fieldText(value: unknown): string {
   return printable(typeof value === 'object' ? JSON.stringify(value) : String(value));
 }
 
-async function showBytes(context: Context, file: FileDevice, json: boolean): Promise<void> {
+async function showBytes(context: Context, file: BlockDevice, json: boolean): Promise<void> {
   const bytes = Buffer.alloc(Math.min(DUMP_BYTES, file.size));
   await file.pread(bytes, 0);
   if (json)

@@ -165,9 +165,9 @@ async function entriesOf(
   access: Access,
   options: Options,
 ): Promise<SnapshotEntry[]> {
-  const { lifecycle } = await driverOf(filePath(name), formats, knownFormat(options.format, name));
+  const { lifecycle } = await driverOf(await filePath(name), formats, knownFormat(options.format, name));
   if (lifecycle !== undefined) {
-    const snapshots = await lifecycle.listSnapshots(filePath(name));
+    const snapshots = await lifecycle.listSnapshots(await filePath(name));
     return snapshots.map((snapshot, index) => ({
       ...snapshotEntry(asInfo(snapshot, index)),
       ...extra(snapshot),

@@ -1,0 +1,71 @@
+/**
+ * Paths of files, on the host and in mounted places (`ds1:vm1/root.vvd`). The root of a place is written `ds1:`; its
+ * `..` is itself, so that no path leads out of it.
+ */
+import { basename, dirname, isAbsolute, join, posix, relative, resolve, sep } from 'node:path';
+import { placeOf } from './mounts.ts';
+
+interface Placed {
+  readonly place: string;
+  /** Absolute inside the place, without `.` and `..`. */
+  readonly inner: string;
+}
+
+function placed(path: string): Placed | undefined {
+  const place = placeOf(path);
+  if (place === undefined) return undefined;
+  return { place, inner: posix.resolve('/', path.slice(place.length + 1)) };
+}
+
+function written({ place, inner }: Placed): string {
+  return `${place}:${inner.slice(1)}`;
+}
+
+/** The folder that a file is in. */
+export function folderOf(path: string): string {
+  const found = placed(path);
+  return found ? written({ ...found, inner: posix.dirname(found.inner) }) : dirname(path);
+}
+
+/** The last part of a path; empty for the root of a place. */
+export function nameOf(path: string): string {
+  const found = placed(path);
+  return found ? posix.basename(found.inner) : basename(path);
+}
+
+/** A name (or a relative path) in a folder. */
+export function joinPath(folder: string, name: string): string {
+  const found = placed(folder);
+  return found ? written({ ...found, inner: posix.join(found.inner, name) }) : join(folder, name);
+}
+
+/** Whether a path means the same from every folder: absolute on the host, or in a mounted place. */
+export function isWholePath(path: string): boolean {
+  return isAbsolute(path) || placeOf(path) !== undefined;
+}
+
+/** What `path` means, seen from `folder`: a whole path. */
+export function resolvePath(folder: string, path: string): string {
+  const own = placed(path);
+  if (own) return written(own);
+  const from = placed(folder);
+  if (!from || isAbsolute(path)) return resolve(folder, path);
+  return written({ ...from, inner: posix.resolve(from.inner, path) });
+}
+
+/** How `path` is written as seen from `folder`; whole when both are in different places. Empty for the folder itself. */
+export function relativePath(folder: string, path: string): string {
+  const from = placed(folder);
+  const to = placed(path);
+  if (from?.place !== to?.place) return to ? written(to) : resolve(path);
+  return from && to ? posix.relative(from.inner, to.inner) : relative(folder, path);
+}
+
+/** Whether a path lies below a folder; both without symbolic links. */
+export function isBelow(path: string, folder: string): boolean {
+  const inside = placed(path);
+  const outside = placed(folder);
+  if (inside?.place !== outside?.place) return false;
+  const [whole, start] = inside && outside ? [inside.inner, outside.inner] : [path, folder];
+  return whole.startsWith(start.endsWith(sep) ? start : start + sep);
+}

@@ -1,0 +1,72 @@
+/** Files by their paths, wherever they are: each function asks the place that the path is in (mounts.ts). */
+import { VimgError } from '../base/errors.ts';
+import { temporaryPath as temporaryName } from '../host/atomic-file.ts';
+import type { FileDeviceOptions } from './file-device.ts';
+import { folderOf, joinPath, nameOf } from './file-path.ts';
+import type { DiskFile, FileStatus, FileSystem } from './file-system.ts';
+import { filesOf } from './mounts.ts';
+
+/** @throws VimgError see {@link FileSystem} */
+export function openFile(path: string, options: FileDeviceOptions = {}): Promise<DiskFile> {
+  return filesOf(path).open(path, options);
+}
+
+/** Undefined when nothing has the name. */
+export function fileStatus(path: string): Promise<FileStatus | undefined> {
+  return filesOf(path).status(path);
+}
+
+export async function fileExists(path: string): Promise<boolean> {
+  return (await fileStatus(path)) !== undefined;
+}
+
+/** Whether two names mean one file now. False when one of them means none. */
+export async function isSameFile(left: string, right: string): Promise<boolean> {
+  const found = await fileStatus(left);
+  return found !== undefined && found.identity === (await fileStatus(right))?.identity;
+}
+
+export function listFolder(folder: string): Promise<string[]> {
+  return filesOf(folder).list(folder);
+}
+
+export function realPath(path: string): Promise<string> {
+  return filesOf(path).realPath(path);
+}
+
+/** @throws VimgError `USAGE` from one place to another */
+export async function renameFile(from: string, to: string): Promise<void> {
+  await common('rename', from, to).rename(from, to);
+}
+
+/** @throws VimgError `USAGE` from one place to another */
+export async function linkFile(path: string, second: string): Promise<void> {
+  await common('link', path, second).link(path, second);
+}
+
+export function removeFile(path: string): Promise<void> {
+  return filesOf(path).remove(path);
+}
+
+export function syncFolder(folder: string): Promise<void> {
+  return filesOf(folder).syncFolder(folder);
+}
+
+export function replaceFile(path: string, content: Uint8Array | string): Promise<void> {
+  return filesOf(path).replace(path, content);
+}
+
+/** A name for a temporary file beside `path`: hidden, never used before, and telling what it belongs to. */
+export function temporaryPath(path: string): string {
+  return joinPath(folderOf(path), temporaryName(nameOf(path)));
+}
+
+function common(op: string, from: string, to: string): FileSystem {
+  const files = filesOf(from);
+  if (files === filesOf(to)) return files;
+  throw new VimgError('USAGE', `'${to}' is in another place`, {
+    op,
+    path: from,
+    hint: 'copy it there: vimg cp',
+  });
+}
