@@ -50,7 +50,7 @@ export class CommandRunner {
     this.#session = session;
     this.#served = session.served;
     this.#output = output;
-    this.#writer = new ReplyWriter(output);
+    this.#writer = new ReplyWriter(output, session.replies);
     this.#pool = pool;
     this.#onDeviceError = onDeviceError;
   }
@@ -90,19 +90,17 @@ export class CommandRunner {
 
   /** Answers a request whose work is done. */
   succeed(request: Request): void {
-    const { structuredReplies } = this.#session;
     switch (request.type) {
       case CMD_READ:
-        if (request.length === 0 && structuredReplies) this.#writer.none(request);
-        else if (request.length === 0) this.#writer.simple(request);
+        if (request.length === 0) this.#writer.nothingRead(request);
         else if (request.pieces) this.#writer.commitPieces(request);
-        else this.#writer.commitData(request, structuredReplies);
+        else this.#writer.commitData(request);
         break;
       case CMD_BLOCK_STATUS:
         this.#writer.blockStatus(request);
         break;
       default:
-        this.#writer.simple(request);
+        this.#writer.done(request);
     }
   }
 
@@ -123,13 +121,11 @@ export class CommandRunner {
   /** Answers with an error value. The message tells no more than the value: a client need not know paths. */
   refuse(request: Request, error: number, message = ''): void {
     if (request.region.arena) this.#output.undo(request.region);
-    if (this.#session.structuredReplies) this.#writer.error(request, error, message);
-    else this.#writer.simple(request, error);
+    this.#writer.error(request, error, message);
   }
 
   #read(request: Request): MaybePromise<void> {
-    const { structuredReplies } = this.#session;
-    const inPieces = structuredReplies && (request.flags & CMD_FLAG_DF) === 0;
+    const inPieces = this.#session.replies !== 'simple' && (request.flags & CMD_FLAG_DF) === 0;
     if (inPieces && request.length >= PIECES_FROM) {
       const pieces = readPieces(this.#served, request.offset, request.length);
       if (pieces !== undefined) return this.#readWithHoles(request, pieces);
@@ -139,7 +135,7 @@ export class CommandRunner {
 
   #readWhole(request: Request): MaybePromise<void> {
     const { region, offset } = request;
-    const place = this.#writer.reserveData(request, this.#session.structuredReplies);
+    const place = this.#writer.reserveData(request);
     try {
       const io = this.#served.device.pread(place, offset);
       if (isPromise(io)) this.#output.detach(region);
@@ -169,7 +165,7 @@ export class CommandRunner {
 
   async #status(request: Request): Promise<void> {
     const one = (request.flags & CMD_FLAG_REQ_ONE) !== 0;
-    const { contexts } = this.#session;
+    const { contexts = this.#session.contexts } = request;
     request.statuses = await blockStatus(this.#served, contexts, request.offset, request.length, one);
   }
 

@@ -4,6 +4,7 @@ import { roundUp } from '../base/size.ts';
 import type { BlockDevice } from '../device/block-device.ts';
 import type { DiskImage } from '../image/disk-image.ts';
 import {
+  SEND_BLOCK_STATUS_PAYLOAD,
   SEND_CACHE,
   SEND_DF,
   SEND_FAST_ZERO,
@@ -15,6 +16,7 @@ import {
   SEND_TRIM,
   SEND_WRITE_ZEROES,
 } from './protocol.ts';
+import type { ReplyFormat } from './reply-writer.ts';
 import { PAYLOAD_MAX } from './server-limits.ts';
 
 /** Which layer of a chain holds a range: 1 is the top, 0 says that none does. */
@@ -71,10 +73,12 @@ function depthOf(extent: { length: number; depth: number; present: boolean }): D
  * CAN_MULTI_CONN holds because every connection works on the one device, whose flush covers every write that
  * completed before it, whichever connection it came from.
  */
-export function transmissionFlags(served: Export, structuredReplies: boolean): number {
+export function transmissionFlags(served: Export, replies: ReplyFormat, hasContexts: boolean): number {
   const always = SEND_HAS_FLAGS | SEND_FLUSH | SEND_FUA | SEND_MULTI_CONN | SEND_CACHE;
   const writing = served.device.readOnly ? SEND_READ_ONLY : SEND_TRIM | SEND_WRITE_ZEROES | SEND_FAST_ZERO;
-  return always | writing | (structuredReplies ? SEND_DF : 0);
+  const inChunks = replies === 'simple' ? 0 : SEND_DF;
+  const filtered = replies === 'extended' && hasContexts ? SEND_BLOCK_STATUS_PAYLOAD : 0;
+  return always | writing | inChunks | filtered;
 }
 
 export function blockSizes(served: Export): BlockSizes {

@@ -17,6 +17,7 @@ import {
   INFO_NAME,
   OPT_ABORT,
   OPT_EXPORT_NAME,
+  OPT_EXTENDED_HEADERS,
   OPT_GO,
   OPT_INFO,
   OPT_LIST,
@@ -29,6 +30,7 @@ import {
   OPTION_REPLY,
   OPTION_REPLY_MAGIC,
   REP_ACK,
+  REP_ERR_EXT_HEADER_REQD,
   REP_ERR_INVALID,
   REP_ERR_TOO_BIG,
   REP_ERR_UNKNOWN,
@@ -39,13 +41,15 @@ import {
   SERVER_GREETING,
   SERVER_MAGIC,
 } from './protocol.ts';
+import type { ReplyFormat } from './reply-writer.ts';
 import { OPTION_DATA_MAX } from './server-limits.ts';
 import type { SocketInput } from './socket-input.ts';
 
 /** What was agreed on. */
 export interface Session {
   readonly served: Export;
-  readonly structuredReplies: boolean;
+  /** How replies look; `extended` also says that requests have the extended header. */
+  readonly replies: ReplyFormat;
   readonly contexts: readonly MetadataContext[];
 }
 
@@ -65,7 +69,7 @@ export class Handshake {
   /** Bytes of data of the present option that are still to come; undefined between options. */
   #awaited: number | undefined;
   #dropLeft = 0;
-  #structuredReplies = false;
+  #replies: ReplyFormat = 'simple';
   #contexts: readonly MetadataContext[] = [];
   #contextsOf: Export | undefined;
 
@@ -133,8 +137,8 @@ export class Handshake {
         else this.#listExports();
         return undefined;
       case OPT_STRUCTURED_REPLY:
-        if (data.length === 0) this.#structuredReplies = true;
-        this.#reply(data.length === 0 ? REP_ACK : REP_ERR_INVALID);
+      case OPT_EXTENDED_HEADERS:
+        this.#reply(this.#chooseReplies(data));
         return undefined;
       case OPT_INFO:
       case OPT_GO:
@@ -152,14 +156,23 @@ export class Handshake {
     }
   }
 
-  /** EXPORT_NAME cannot be refused but by closing. */
+  /** Extended headers, once chosen, take precedence over structured replies. Returns the type of the answer. */
+  #chooseReplies(data: Buffer): number {
+    if (data.length > 0) return REP_ERR_INVALID;
+    if (this.#option === OPT_EXTENDED_HEADERS) this.#replies = 'extended';
+    else if (this.#replies === 'extended') return REP_ERR_EXT_HEADER_REQD;
+    else this.#replies = 'structured';
+    return REP_ACK;
+  }
+
+  /** EXPORT_NAME cannot be refused but by closing; it must not be used once extended headers are chosen. */
   #enterByName(name: string): HandshakeStep {
     const served = this.#exports.get(name);
-    if (!served) return 'violation';
+    if (!served || this.#replies === 'extended') return 'violation';
     const padding = this.#hasFlag(FLAG_NO_ZEROES) ? 0 : EXPORT_NAME_PADDING;
     const reply = Buffer.alloc(10 + padding);
     reply.writeBigUInt64BE(BigInt(served.device.size), 0);
-    reply.writeUInt16BE(transmissionFlags(served, this.#structuredReplies), 8);
+    reply.writeUInt16BE(this.#flagsOf(served), 8);
     this.#write(reply);
     return this.#session(served);
   }
@@ -181,7 +194,7 @@ export class Handshake {
       this.#reply(request ? REP_ERR_UNKNOWN : REP_ERR_INVALID);
       return undefined;
     }
-    this.#reply(REP_INFO, exportInfo(served, transmissionFlags(served, this.#structuredReplies)));
+    this.#reply(REP_INFO, exportInfo(served, this.#flagsOf(served)));
     for (const type of new Set(request.wanted)) {
       if (type === INFO_NAME) this.#reply(REP_INFO, textInfo(type, served.name));
       if (type === INFO_BLOCK_SIZE) this.#reply(REP_INFO, blockSizeInfo(blockSizes(served)));
@@ -197,7 +210,7 @@ export class Handshake {
     const choosing = this.#option === OPT_SET_META_CONTEXT;
     if (choosing) this.#chooseContexts(undefined, []);
     const request = parseMetaContextRequest(data);
-    if (!request || (choosing && !this.#structuredReplies)) {
+    if (!request || (choosing && this.#replies === 'simple')) {
       this.#reply(REP_ERR_INVALID);
       return;
     }
@@ -222,8 +235,16 @@ export class Handshake {
   }
 
   #session(served: Export): Session {
-    const contexts = this.#contextsOf === served ? this.#contexts : [];
-    return { served, structuredReplies: this.#structuredReplies, contexts };
+    return { served, replies: this.#replies, contexts: this.#contextsFor(served) };
+  }
+
+  /** The contexts chosen, where they were chosen for this export. */
+  #contextsFor(served: Export): readonly MetadataContext[] {
+    return this.#contextsOf === served ? this.#contexts : [];
+  }
+
+  #flagsOf(served: Export): number {
+    return transmissionFlags(served, this.#replies, this.#contextsFor(served).length > 0);
   }
 
   #hasFlag(flag: number): boolean {

@@ -15,6 +15,9 @@ export const OPTION_REPLY_MAGIC = 0x0003_e889_0455_65a9;
 export const REQUEST_MAGIC = 0x2560_9513;
 export const SIMPLE_REPLY_MAGIC = 0x6744_6698;
 export const STRUCTURED_REPLY_MAGIC = 0x668e_33ef;
+/** The protocol's branch extension-ext-header, "Extended reply chunk message". */
+export const EXTENDED_REQUEST_MAGIC = 0x21e4_1c71;
+export const EXTENDED_REPLY_MAGIC = 0x6e8a_278c;
 
 /** "Handshake flags" and "Client flags": the same bits mean the same. */
 export const FLAG_FIXED_NEWSTYLE: number = 1 << 0;
@@ -32,6 +35,7 @@ export const OPT_GO = 7;
 export const OPT_STRUCTURED_REPLY = 8;
 export const OPT_LIST_META_CONTEXT = 9;
 export const OPT_SET_META_CONTEXT = 10;
+export const OPT_EXTENDED_HEADERS = 11;
 
 /** "Option reply types". */
 export const REP_ACK = 1;
@@ -42,6 +46,7 @@ export const REP_ERR_UNSUP = 0x8000_0001;
 export const REP_ERR_INVALID = 0x8000_0003;
 export const REP_ERR_UNKNOWN = 0x8000_0006;
 export const REP_ERR_TOO_BIG = 0x8000_0009;
+export const REP_ERR_EXT_HEADER_REQD = 0x8000_000a;
 
 /** Information types of INFO and GO. */
 export const INFO_EXPORT = 0;
@@ -60,6 +65,7 @@ export const SEND_DF: number = 1 << 7;
 export const SEND_MULTI_CONN: number = 1 << 8;
 export const SEND_CACHE: number = 1 << 10;
 export const SEND_FAST_ZERO: number = 1 << 11;
+export const SEND_BLOCK_STATUS_PAYLOAD: number = 1 << 12;
 
 /** "Request types". */
 export const CMD_READ = 0;
@@ -77,6 +83,8 @@ export const CMD_FLAG_NO_HOLE: number = 1 << 1;
 export const CMD_FLAG_DF: number = 1 << 2;
 export const CMD_FLAG_REQ_ONE: number = 1 << 3;
 export const CMD_FLAG_FAST_ZERO: number = 1 << 4;
+/** With extended headers: the length is that of a payload which follows. */
+export const CMD_FLAG_PAYLOAD_LEN: number = 1 << 5;
 
 /** "Structured reply flags" and "Structured reply types". */
 export const REPLY_FLAG_DONE: number = 1 << 0;
@@ -84,6 +92,7 @@ export const REPLY_NONE = 0;
 export const REPLY_OFFSET_DATA = 1;
 export const REPLY_OFFSET_HOLE = 2;
 export const REPLY_BLOCK_STATUS = 5;
+export const REPLY_BLOCK_STATUS_EXT = 6;
 export const REPLY_ERROR = 0x8001;
 
 /** "`base:allocation` metadata context". */
@@ -182,4 +191,40 @@ export const STRUCTURED_REPLY: Layout<StructuredReply> = layout('structured repl
   type: [6, u16be, 'chunk type; bit 15 set: an error'],
   cookie: [8, bits64be, 'of the request'],
   length: [16, u32be, 'bytes of payload that follow'],
+});
+
+export interface ExtendedRequest {
+  readonly magic: number;
+  readonly flags: number;
+  readonly type: number;
+  readonly cookie: bigint;
+  readonly offset: bigint;
+  readonly length: bigint;
+}
+
+export const EXTENDED_REQUEST: Layout<ExtendedRequest> = layout('extended request', 32, {
+  magic: [0, u32be, '0x21e41c71'],
+  flags: [4, u16be, 'command flags'],
+  type: [6, u16be, 'command'],
+  cookie: [8, bits64be, 'the same in every reply to it'],
+  offset: [16, bits64be, 'first byte of the export'],
+  length: [24, bits64be, 'bytes; with PAYLOAD_LEN as many follow'],
+});
+
+export interface ExtendedReply {
+  readonly magic: number;
+  readonly flags: number;
+  readonly type: number;
+  readonly cookie: bigint;
+  readonly offset: bigint;
+  readonly length: bigint;
+}
+
+export const EXTENDED_REPLY: Layout<ExtendedReply> = layout('extended reply chunk', 32, {
+  magic: [0, u32be, '0x6e8a278c'],
+  flags: [4, u16be, 'bit 0: the last chunk of this reply'],
+  type: [6, u16be, 'chunk type; bit 15 set: an error'],
+  cookie: [8, bits64be, 'of the request'],
+  offset: [16, bits64be, 'of the request'],
+  length: [24, bits64be, 'bytes of payload that follow'],
 });

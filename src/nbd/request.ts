@@ -27,9 +27,17 @@ export class Request {
   /** Opaque: sent back as it came. */
   cookieHigh = 0;
   cookieLow = 0;
+  /** As it came, for extended replies; `offset` is exact up to 2^53, and more is refused. */
+  offsetHigh = 0;
+  offsetLow = 0;
   offset = 0;
+  /** Bytes of the export that the command is about. */
   length = 0;
-  /** Data of a WRITE; where it was put together in a buffer of the pool, that too. */
+  /** Bytes that follow the header. */
+  payloadLength = 0;
+  /** Bytes of memory it is counted with while it is in flight. */
+  cost = 0;
+  /** What follows the header; where it was put together in a buffer of the pool, that too. */
   payload: Buffer | undefined = undefined;
   pooled: Buffer | undefined = undefined;
   /** Bytes of payload that arrived, while it is put together. */
@@ -37,7 +45,8 @@ export class Request {
   readonly region: Region = new Region();
   /** READ in pieces. */
   pieces: readonly ReadPiece[] | undefined = undefined;
-  /** BLOCK_STATUS. */
+  /** BLOCK_STATUS: the contexts that are asked about, where that is not all that were chosen; the answer. */
+  contexts: readonly MetadataContext[] | undefined = undefined;
   statuses: readonly ContextStatus[] = [];
   /** The FUA flag was honoured. */
   flushed = false;
@@ -57,6 +66,7 @@ export class Request {
     this.pooled = undefined;
     this.filled = 0;
     this.pieces = undefined;
+    this.contexts = undefined;
     this.statuses = [];
     this.flushed = false;
     this.later = false;

@@ -14,10 +14,11 @@ import { isPromise, type MaybePromise } from '../base/maybe-promise.ts';
 import type { BufferPool } from './buffer-pool.ts';
 import { CommandRunner } from './command-runner.ts';
 import type { Session } from './handshake.ts';
-import { CMD_CACHE, CMD_DISC, CMD_READ, CMD_WRITE, REQUEST, REQUEST_MAGIC } from './protocol.ts';
+import { CMD_BLOCK_STATUS, CMD_CACHE, CMD_DISC, CMD_READ, CMD_WRITE } from './protocol.ts';
 import { ReplyOutput, type ReplySink } from './reply-output.ts';
 import { Request, type RequestOwner } from './request.ts';
-import { refusal } from './request-check.ts';
+import { refusal, statusPayloadRefusal } from './request-check.ts';
+import { headerBytes, readHeader } from './request-header.ts';
 import { PAYLOAD_MAX, type ServerLimits } from './server-limits.ts';
 import type { SocketInput } from './socket-input.ts';
 
@@ -34,6 +35,7 @@ export interface TransmissionHost {
 }
 
 /** Memory of a request that moves no payload: replies to BLOCK_STATUS are the largest. */
+const HEAD_COST = 64;
 const SMALL_COST = 32 * 1024;
 const CACHE_COST = 256 * 1024;
 const IDLE_REQUESTS_MAX = 128;
@@ -47,9 +49,13 @@ export class Transmission implements RequestOwner {
   readonly #output: ReplyOutput;
   readonly #runner: CommandRunner;
   readonly #idle: Request[] = [];
+  readonly #extended: boolean;
+  readonly #headBytes: number;
   #inFlight = 0;
   #inFlightBytes = 0;
-  /** A WRITE whose data is arriving; with `#dropLeft`, one whose data is dropped because it is refused. */
+  /** A request that is read, and waits to be let in. */
+  #next: Request | undefined;
+  /** A request whose payload is arriving; with `#dropLeft`, one whose payload is dropped because it is refused. */
   #arriving: Request | undefined;
   #dropLeft = 0;
   #refusedWith = 0;
@@ -71,6 +77,8 @@ export class Transmission implements RequestOwner {
     this.#host = host;
     this.#limits = shared.limits;
     this.#pool = shared.pool;
+    this.#extended = session.replies === 'extended';
+    this.#headBytes = headerBytes(this.#extended);
     this.#output = new ReplyOutput(socket, shared.pool, () => {
       if (this.#paused) this.pump();
     });
@@ -92,14 +100,14 @@ export class Transmission implements RequestOwner {
         if (!this.#receive(this.#arriving)) break;
         continue;
       }
-      if (this.#input.length < REQUEST.size) break;
-      const buffer = this.#input.peek(REQUEST.size);
-      const at = this.#input.offsetIn(buffer);
-      if (!this.#mayLetIn(buffer, at)) {
+      const next = this.#next ?? this.#readNext();
+      if (next === undefined) break;
+      if (!this.#mayLetIn(next)) {
         waits = true;
         break;
       }
-      this.#letIn(buffer, at);
+      this.#next = undefined;
+      this.#letIn(next);
     }
     this.#output.flush();
     this.#pumping = false;
@@ -140,48 +148,48 @@ export class Transmission implements RequestOwner {
     else this.#host.resume();
   }
 
-  #mayLetIn(buffer: Buffer, at: number): boolean {
-    if (this.#inFlight >= this.#limits.requests) return false;
-    const held = this.#inFlightBytes + this.#output.unsentBytes;
-    if (held === 0) return true;
-    const cost = costOf(buffer.readUInt16BE(at + 6), buffer.readUInt32BE(at + 24));
-    return held + cost <= this.#limits.bufferedBytes;
-  }
-
-  /** Takes one request off the input and starts it. */
-  #letIn(buffer: Buffer, at: number): void {
-    const type = buffer.readUInt16BE(at + 6);
-    if (buffer.readUInt32BE(at) !== REQUEST_MAGIC) {
+  /** Takes the header of a request off the input. Undefined: it is not there yet, or no more are read. */
+  #readNext(): Request | undefined {
+    if (this.#input.length < this.#headBytes) return undefined;
+    const buffer = this.#input.peek(this.#headBytes);
+    const request = this.#idle.pop() ?? new Request(this);
+    if (!readHeader(request, buffer, this.#input.offsetIn(buffer), this.#extended)) {
       this.#stopped = true;
       this.#host.violation();
-      return;
+      return undefined;
     }
-    const request = this.#idle.pop() ?? new Request(this);
-    request.flags = buffer.readUInt16BE(at + 4);
-    request.type = type;
-    request.cookieHigh = buffer.readUInt32BE(at + 8);
-    request.cookieLow = buffer.readUInt32BE(at + 12);
-    request.offset = buffer.readUInt32BE(at + 16) * 0x1_0000_0000 + buffer.readUInt32BE(at + 20);
-    request.length = buffer.readUInt32BE(at + 24);
-    this.#input.skip(REQUEST.size);
-    if (type === CMD_DISC) {
+    this.#input.skip(this.#headBytes);
+    if (request.type === CMD_DISC) {
       this.#idle.push(request);
       this.stop();
-      return;
+      return undefined;
     }
+    this.#next = request;
+    return request;
+  }
+
+  #mayLetIn(request: Request): boolean {
+    if (this.#inFlight >= this.#limits.requests) return false;
+    const held = this.#inFlightBytes + this.#output.unsentBytes;
+    return held === 0 || held + costOf(request) <= this.#limits.bufferedBytes;
+  }
+
+  /** Starts a request. */
+  #letIn(request: Request): void {
     this.#inFlight++;
-    this.#inFlightBytes += costOf(type, request.length);
+    request.cost = costOf(request);
+    this.#inFlightBytes += request.cost;
     const error = refusal(request, this.#session);
-    if (type === CMD_WRITE && request.length > 0) this.#expectData(request, error);
+    if (request.payloadLength > 0) this.#expectPayload(request, error);
     else if (error !== 0) this.#refuse(request, error);
     else this.#run(request);
   }
 
-  #expectData(request: Request, error: number): void {
-    const { length } = request;
+  #expectPayload(request: Request, error: number): void {
+    const length = request.payloadLength;
     if (error === 0 && this.#input.inOnePiece >= length) {
       request.payload = this.#input.take(length);
-      this.#run(request);
+      this.#payloadArrived(request);
       return;
     }
     this.#arriving = request;
@@ -194,7 +202,13 @@ export class Transmission implements RequestOwner {
     request.payload = request.pooled.subarray(0, length);
   }
 
-  /** Takes data of the WRITE that is arriving. False when more must come. */
+  #payloadArrived(request: Request): void {
+    const error = request.type === CMD_BLOCK_STATUS ? statusPayloadRefusal(request, this.#session) : 0;
+    if (error !== 0) this.#refuse(request, error);
+    else this.#run(request);
+  }
+
+  /** Takes payload of the request that is arriving. False when more must come. */
   #receive(request: Request): boolean {
     if (this.#refusedWith !== 0) {
       this.#dropLeft -= this.#input.skip(this.#dropLeft);
@@ -203,11 +217,11 @@ export class Transmission implements RequestOwner {
       this.#refuse(request, this.#refusedWith);
       return true;
     }
-    const { payload, length } = request;
-    request.filled += this.#input.copyTo(payload as Buffer, request.filled, length - request.filled);
-    if (request.filled < length) return false;
+    const { payload, payloadLength } = request;
+    request.filled += this.#input.copyTo(payload as Buffer, request.filled, payloadLength - request.filled);
+    if (request.filled < payloadLength) return false;
     this.#arriving = undefined;
-    this.#run(request);
+    this.#payloadArrived(request);
     return true;
   }
 
@@ -260,7 +274,7 @@ export class Transmission implements RequestOwner {
 
   #finish(request: Request): void {
     this.#inFlight--;
-    this.#inFlightBytes -= costOf(request.type, request.length);
+    this.#inFlightBytes -= request.cost;
     if (request.pooled) this.#pool.give(request.pooled);
     const { later } = request;
     request.reset();
@@ -290,7 +304,7 @@ export class Transmission implements RequestOwner {
 }
 
 /** Bytes that a request may take of this client's memory while it is in flight. */
-function costOf(type: number, length: number): number {
-  if (type === CMD_READ || type === CMD_WRITE) return Math.min(length, PAYLOAD_MAX) + REQUEST.size;
+function costOf({ type, length }: Request): number {
+  if (type === CMD_READ || type === CMD_WRITE) return Math.min(length, PAYLOAD_MAX) + HEAD_COST;
   return type === CMD_CACHE ? CACHE_COST : SMALL_COST;
 }

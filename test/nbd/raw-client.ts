@@ -2,8 +2,13 @@
 import { connect, type Socket } from 'node:net';
 import type { ListenAddress } from '../../src/nbd/listen-address.ts';
 import {
+  CMD_FLAG_PAYLOAD_LEN,
+  EXTENDED_REPLY,
+  EXTENDED_REQUEST,
+  EXTENDED_REQUEST_MAGIC,
   FLAG_FIXED_NEWSTYLE,
   FLAG_NO_ZEROES,
+  OPT_EXTENDED_HEADERS,
   OPT_GO,
   OPT_SET_META_CONTEXT,
   OPT_STRUCTURED_REPLY,
@@ -24,15 +29,23 @@ import {
 } from '../../src/nbd/protocol.ts';
 
 export type AnsweredOption = OptionReply & { readonly data: Buffer };
-export type Chunk = StructuredReply & { readonly payload: Buffer };
+export type Chunk = StructuredReply & { readonly payload: Buffer; readonly offset?: bigint };
 
 export interface SentRequest {
   readonly type: number;
   readonly flags?: number;
   readonly cookie?: bigint;
   readonly offset?: number | bigint;
-  readonly length?: number;
+  readonly length?: number | bigint;
   readonly data?: Uint8Array;
+}
+
+/** What is negotiated before the transmission phase. */
+export interface Choice {
+  readonly name?: string;
+  readonly structured?: boolean;
+  readonly extended?: boolean;
+  readonly contexts?: readonly string[];
 }
 
 export class RawClient {
@@ -41,6 +54,7 @@ export class RawClient {
   #arrived: Buffer[] = [];
   #length = 0;
   #isClosed = false;
+  #extended = false;
   #wake: () => void = () => undefined;
 
   private constructor(socket: Socket) {
@@ -115,9 +129,11 @@ export class RawClient {
   }
 
   /** Greets, chooses, and enters the transmission phase. */
-  async enter(choice: { name?: string; structured?: boolean; contexts?: string[] } = {}): Promise<void> {
-    const { name = '', structured = true, contexts = [] } = choice;
+  async enter(choice: Choice = {}): Promise<void> {
+    const { name = '', extended = false, structured = !extended, contexts = [] } = choice;
     await this.greet();
+    if (extended) await this.option(OPT_EXTENDED_HEADERS);
+    this.#extended = extended;
     if (structured) await this.option(OPT_STRUCTURED_REPLY);
     if (contexts.length > 0) await this.option(OPT_SET_META_CONTEXT, contextData(name, contexts));
     const replies = await this.option(OPT_GO, infoData(name));
@@ -125,8 +141,14 @@ export class RawClient {
   }
 
   sendRequest({ type, flags = 0, cookie = 1n, offset = 0, length = 0, data }: SentRequest): void {
-    const head = { magic: REQUEST_MAGIC, flags, type, cookie, offset: BigInt(offset), length };
-    this.send(REQUEST.encode(head));
+    const head = { flags, type, cookie, offset: BigInt(offset) };
+    if (this.#extended) {
+      const all = data ? flags | CMD_FLAG_PAYLOAD_LEN : flags;
+      const magic = EXTENDED_REQUEST_MAGIC;
+      this.send(EXTENDED_REQUEST.encode({ ...head, magic, flags: all, length: BigInt(length) }));
+    } else {
+      this.send(REQUEST.encode({ ...head, magic: REQUEST_MAGIC, length: Number(length) }));
+    }
     if (data) this.send(data);
   }
 
@@ -141,6 +163,10 @@ export class RawClient {
   }
 
   async chunk(): Promise<Chunk> {
+    if (this.#extended) {
+      const { length, ...head } = EXTENDED_REPLY.decode(await this.read(EXTENDED_REPLY.size));
+      return { ...head, length: Number(length), payload: await this.read(Number(length)) };
+    }
     const head = STRUCTURED_REPLY.decode(await this.read(STRUCTURED_REPLY.size));
     return { ...head, payload: await this.read(head.length) };
   }

@@ -3,6 +3,8 @@ import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import type { Layout } from '../../src/binary/layout.ts';
 import {
+  EXTENDED_REPLY,
+  EXTENDED_REQUEST,
   OPTION_HEADER,
   OPTION_REPLY,
   REQUEST,
@@ -22,6 +24,8 @@ const LAYOUTS: readonly Layout<object>[] = [
   REQUEST,
   SIMPLE_REPLY,
   STRUCTURED_REPLY,
+  EXTENDED_REQUEST,
+  EXTENDED_REPLY,
 ];
 
 test.each(LAYOUTS.map((each) => [each.name, each] as const))('the table of %s', (name, layout) => {
