@@ -33,6 +33,12 @@ export interface MapExtent {
   readonly fileName?: string;
 }
 
+/** Whether a range may differ from what it was at a snapshot. Lengths are bytes. */
+export interface ChangeExtent {
+  readonly length: number;
+  readonly changed: boolean;
+}
+
 const LIMITS_OF_DISK: DeviceLimits = { alignment: 1, discardGranularity: 4096, growable: false };
 
 export class DiskImage implements BlockDevice {
@@ -146,6 +152,30 @@ export class DiskImage implements BlockDevice {
     const depth = this.#resolver.resolve(offset, length, location);
     if (isPromise(depth)) return depth.then((found) => this.#mapExtent(offset, location, found));
     return this.#mapExtent(offset, location, depth);
+  }
+
+  /** The snapshots that the disk stands on, newest first. */
+  get snapshots(): string[] {
+    return this.layers.flatMap(({ snapshotName }) => snapshotName ?? []);
+  }
+
+  /**
+   * Whether what lies at `offset` may have changed since a snapshot: whether a layer above the snapshot's holds it, or
+   * ends before it. What the snapshot did not reach counts as changed, and everything does when the disk does not
+   * stand on such a snapshot. Neighbours of one kind are not merged.
+   */
+  changedSince(snapshot: string, offset: number, length: number): MaybePromise<ChangeExtent> {
+    if (this.#resizing !== undefined) {
+      return this.#resizing.then(() => this.changedSince(snapshot, offset, length));
+    }
+    this.#checkRange(offset, length, 'map');
+    const at = this.layers.findIndex(({ snapshotName }) => snapshotName === snapshot);
+    const end = this.layers[at]?.virtualSize ?? 0;
+    if (offset >= end) return { length, changed: true };
+    const location = new Location();
+    const depth = this.#resolver.resolve(offset, Math.min(length, end - offset), location);
+    if (isPromise(depth)) return depth.then((found) => ({ length: location.length, changed: found < at }));
+    return { length: location.length, changed: depth < at };
   }
 
   /** Sets the size. It starts when everything under way is done, and what comes meanwhile waits for its end. */

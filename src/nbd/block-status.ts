@@ -1,21 +1,14 @@
 /** What lies where: the answers to BLOCK_STATUS, and the pieces of a READ that crosses holes. */
 import { isPromise, type MaybePromise } from '../base/maybe-promise.ts';
 import type { Extent } from '../device/block-device.ts';
-import type { DepthExtent, Export } from './export.ts';
-import { BASE_ALLOCATION, type MetadataContext } from './metadata-context.ts';
-import { STATE_HOLE, STATE_ZERO } from './protocol.ts';
+import type { Export } from './export.ts';
+import type { MetadataContext } from './metadata-context.ts';
 import type { ContextStatus, ReadPiece } from './request.ts';
 
 /** Questions to the device for one reply: a client asks again for the rest. */
 const LOOKUPS_MAX = 2048;
 /** Shorter holes are sent as the zeroes they are. */
 const HOLE_MIN = 4096;
-
-interface Range {
-  readonly length: number;
-  /** As the context defines them. */
-  readonly flags: number;
-}
 
 /**
  * The extents of a range, for each context: neighbours of one kind merged, none past the end of the range; fewer than
@@ -24,7 +17,6 @@ interface Range {
  * @param one the first extent only
  */
 export async function blockStatus(
-  served: Export,
   contexts: readonly MetadataContext[],
   offset: number,
   length: number,
@@ -32,13 +24,12 @@ export async function blockStatus(
 ): Promise<ContextStatus[]> {
   const statuses: ContextStatus[] = [];
   for (const context of contexts) {
-    statuses.push({ context, extents: await extentsOf(served, context, offset, length, one) });
+    statuses.push({ context, extents: await extentsOf(context, offset, length, one) });
   }
   return statuses;
 }
 
 async function extentsOf(
-  served: Export,
   context: MetadataContext,
   offset: number,
   length: number,
@@ -48,7 +39,7 @@ async function extentsOf(
   const end = offset + length;
   let at = offset;
   for (let lookups = 0; at < end && lookups < LOOKUPS_MAX; lookups++) {
-    const answer = rangeAt(served, context, at, end - at);
+    const answer = context.at(at, end - at);
     const range = isPromise(answer) ? await answer : answer;
     const last = extents.length - 2;
     if (last >= 0 && extents[last + 1] === range.flags) {
@@ -61,28 +52,6 @@ async function extentsOf(
     at += range.length;
   }
   return extents;
-}
-
-function rangeAt(
-  served: Export,
-  context: MetadataContext,
-  offset: number,
-  length: number,
-): MaybePromise<Range> {
-  if (context !== BASE_ALLOCATION && served.depthAt) {
-    const depth = served.depthAt(offset, length);
-    return isPromise(depth) ? depth.then(depthRange) : depthRange(depth);
-  }
-  const extent = served.device.status(offset, length);
-  return isPromise(extent) ? extent.then(allocationRange) : allocationRange(extent);
-}
-
-function depthRange({ length, depth }: DepthExtent): Range {
-  return { length, flags: depth };
-}
-
-function allocationRange({ length, zero, allocated }: Extent): Range {
-  return { length, flags: (allocated ? 0 : STATE_HOLE) | (zero ? STATE_ZERO : 0) };
 }
 
 /** Cuts a range into data and holes. Nothing, in the same tick, when all of it is data. */

@@ -166,7 +166,7 @@ export class CommandRunner {
   async #status(request: Request): Promise<void> {
     const one = (request.flags & CMD_FLAG_REQ_ONE) !== 0;
     const { contexts = this.#session.contexts } = request;
-    request.statuses = await blockStatus(this.#served, contexts, request.offset, request.length, one);
+    request.statuses = await blockStatus(contexts, request.offset, request.length, one);
   }
 
   /** Brings the range into the host's cache, by reading it. */

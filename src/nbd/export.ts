@@ -1,8 +1,8 @@
 /** An export: a device under a name, with what NBD can say about it beyond a device. */
-import { isPromise, type MaybePromise } from '../base/maybe-promise.ts';
 import { roundUp } from '../base/size.ts';
 import type { BlockDevice } from '../device/block-device.ts';
 import type { DiskImage } from '../image/disk-image.ts';
+import { diskContexts, type StatusSource } from './metadata-context.ts';
 import {
   SEND_BLOCK_STATUS_PAYLOAD,
   SEND_CACHE,
@@ -19,12 +19,6 @@ import {
 import type { ReplyFormat } from './reply-writer.ts';
 import { PAYLOAD_MAX } from './server-limits.ts';
 
-/** Which layer of a chain holds a range: 1 is the top, 0 says that none does. */
-export interface DepthExtent {
-  readonly length: number;
-  readonly depth: number;
-}
-
 export interface Export {
   /** As clients ask for it; empty for the default export. At most 4096 bytes. */
   readonly name: string;
@@ -33,8 +27,8 @@ export interface Export {
   readonly device: BlockDevice;
   /** Ranges aligned to this are zeroed faster than they are written; 0 when nothing is known. */
   readonly fastZeroUnit: number;
-  /** Present for disks: answers the context `qemu:allocation-depth`. */
-  readonly depthAt?: (offset: number, length: number) => MaybePromise<DepthExtent>;
+  /** Metadata contexts besides `base:allocation`; asked for by each client that negotiates. */
+  readonly moreContexts?: () => StatusSource[];
 }
 
 /** The constraints that INFO_BLOCK_SIZE announces ("Size constraints"). Bytes. */
@@ -46,7 +40,7 @@ export interface BlockSizes {
 
 const PREFERRED_BLOCK = 4096;
 
-/** An export of a disk image: with its chain's depths, and zeroing that is known to be fast. */
+/** An export of a disk image: with what its chain tells, and zeroing that is known to be fast. */
 export function exportDisk(disk: DiskImage, name: string, description?: string): Export {
   const { writer, file } = disk.top;
   const punches = file.limits.discardGranularity;
@@ -56,15 +50,8 @@ export function exportDisk(disk: DiskImage, name: string, description?: string):
     device: disk,
     // Where the host punches no holes, a raw file is zeroed by writing.
     fastZeroUnit: writer === undefined || punches === 0 ? 0 : roundUp(writer.zeroUnit, punches),
-    depthAt(offset, length) {
-      const extent = disk.mapAt(offset, length);
-      return isPromise(extent) ? extent.then(depthOf) : depthOf(extent);
-    },
+    moreContexts: () => diskContexts(disk),
   };
-}
-
-function depthOf(extent: { length: number; depth: number; present: boolean }): DepthExtent {
-  return { length: extent.length, depth: extent.present ? extent.depth + 1 : 0 };
 }
 
 /**

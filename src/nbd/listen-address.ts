@@ -11,7 +11,10 @@ export interface TcpAddress {
   readonly port: number;
 }
 
-export type ListenAddress = UnixAddress | TcpAddress;
+/** A socket that somebody else bound and handed over, with where clients find it. */
+export type InheritedAddress = { readonly fd: number } & (UnixAddress | TcpAddress);
+
+export type ListenAddress = UnixAddress | TcpAddress | InheritedAddress;
 
 /** The port that IANA assigned to NBD. */
 export const NBD_PORT = 10_809;
@@ -45,6 +48,12 @@ export function unixAddress(socketPath: string): UnixAddress {
     });
   }
   return { socketPath };
+}
+
+/** The address of a socket that was passed to us; where one of TCP is bound is seen once we listen. */
+export function inheritedAddress(socket: { fd: number; socketPath: string | undefined }): InheritedAddress {
+  const { fd, socketPath } = socket;
+  return socketPath === undefined ? { fd, host: LOOPBACK, port: 0 } : { fd, socketPath };
 }
 
 /** Whether other machines can reach it. */

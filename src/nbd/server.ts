@@ -26,24 +26,28 @@ const OWNER_ONLY = 0o177;
 
 export class NbdServer {
   /** Where it listens; the port is the real one. */
-  readonly address: ListenAddress;
-  readonly #server: Server;
+  readonly addresses: readonly ListenAddress[];
+  readonly #servers: readonly Server[];
   readonly #connections: Connections;
   #closed: Promise<void> | undefined;
 
-  private constructor(server: Server, address: ListenAddress, connections: Connections) {
-    this.#server = server;
-    this.address = address;
+  private constructor(servers: readonly Server[], addresses: ListenAddress[], connections: Connections) {
+    this.#servers = servers;
+    this.addresses = addresses;
     this.#connections = connections;
   }
 
   /**
    * Starts to listen. A Unix socket gets mode 0600; one that a dead server left behind is replaced.
    *
-   * @throws VimgError `EXISTS` when the address is taken, `USAGE` for two exports of one name, `READ_ONLY` without
+   * @param where one address, or several for the same exports and limits
+   * @throws VimgError `EXISTS` when an address is taken, `USAGE` for two exports of one name, `READ_ONLY` without
    *   permission, `IO`
    */
-  static async listen(address: ListenAddress, options: NbdServerOptions): Promise<NbdServer> {
+  static async listen(
+    where: ListenAddress | readonly ListenAddress[],
+    options: NbdServerOptions,
+  ): Promise<NbdServer> {
     const { onError = () => undefined } = options;
     const context: ConnectionContext = {
       exports: byName(options.exports),
@@ -51,15 +55,30 @@ export class NbdServer {
       pool: new BufferPool(),
       onError,
     };
-    const connections = new Connections();
-    const server = createServer({ allowHalfOpen: true }, (socket) => connections.add(socket, context));
-    server.maxConnections = context.limits.connections;
-    await listenAt(server, address);
-    server.on('error', (error) => onError(fromSystemError(error, { op: 'accept a connection' })));
-    return new NbdServer(server, realAddress(server, address), connections);
+    const connections = new Connections(context);
+    const servers: Server[] = [];
+    const addresses: ListenAddress[] = [];
+    try {
+      for (const address of 'length' in where ? where : [where]) {
+        const server = createServer({ allowHalfOpen: true }, (socket) => connections.add(socket));
+        await listenAt(server, address);
+        server.on('error', (error) => onError(fromSystemError(error, { op: 'accept a connection' })));
+        servers.push(server);
+        addresses.push(realAddress(server, address));
+      }
+    } catch (error) {
+      for (const server of servers) server.close();
+      throw error;
+    }
+    return new NbdServer(servers, addresses, connections);
   }
 
-  /** The URI by which clients find an export. */
+  /** The first of its addresses. */
+  get address(): ListenAddress {
+    return this.addresses[0] as ListenAddress;
+  }
+
+  /** The URI by which clients find an export, at the first of its addresses. */
   uri(name: string): string {
     return exportUri(this.address, name);
   }
@@ -80,23 +99,30 @@ export class NbdServer {
   }
 
   async #closeNow(): Promise<void> {
-    const stopped = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    const stopped = this.#servers.map((server) => new Promise<void>((done) => server.close(() => done())));
     await this.#connections.finish();
-    await stopped;
+    await Promise.all(stopped);
   }
 }
 
 class Connections {
+  readonly #context: ConnectionContext;
   readonly #open = new Set<Connection>();
   #finishing = false;
   #onEmpty: (() => void) | undefined;
+
+  constructor(context: ConnectionContext) {
+    this.#context = context;
+  }
 
   get size(): number {
     return this.#open.size;
   }
 
-  add(socket: Socket, context: ConnectionContext): void {
-    if (this.#finishing) {
+  /** Takes a client; one more than may be is closed at once. */
+  add(socket: Socket): void {
+    if (this.#finishing || this.#open.size >= this.#context.limits.connections) {
+      socket.on('error', () => undefined); // it never was a client
       socket.destroy();
       return;
     }
@@ -104,7 +130,7 @@ class Connections {
       this.#open.delete(connection);
       if (this.#open.size === 0) this.#onEmpty?.();
     };
-    this.#open.add(new Connection(socket, context, forget));
+    this.#open.add(new Connection(socket, this.#context, forget));
   }
 
   /** Ends every connection; resolves when the last is forgotten. */
@@ -141,7 +167,7 @@ async function listenAt(server: Server, address: ListenAddress): Promise<void> {
     await startListening(server, address);
   } catch (error) {
     if (!isAddressInUse(error)) throw fromSystemError(error, { op: 'listen' });
-    if (!('socketPath' in address) || !(await isDead(address.socketPath))) {
+    if (!('socketPath' in address) || 'fd' in address || !(await isDead(address.socketPath))) {
       const where = 'socketPath' in address ? address.socketPath : `${address.host}:${address.port}`;
       throw new VimgError('EXISTS', `${where} is in use already`, { op: 'listen', cause: error });
     }
@@ -157,6 +183,10 @@ function startListening(server: Server, address: ListenAddress): Promise<void> {
       server.off('error', reject);
       resolve();
     });
+    if ('fd' in address) {
+      server.listen({ fd: address.fd });
+      return;
+    }
     if (!('socketPath' in address)) {
       server.listen(address.port, address.host);
       return;
@@ -191,5 +221,6 @@ async function isDead(socketPath: string): Promise<boolean> {
 function realAddress(server: Server, address: ListenAddress): ListenAddress {
   const bound = server.address();
   if ('socketPath' in address || bound === null || typeof bound === 'string') return address;
+  if ('fd' in address) return { fd: address.fd, host: bound.address, port: bound.port };
   return { host: address.host, port: bound.port };
 }

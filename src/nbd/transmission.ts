@@ -34,9 +34,11 @@ export interface TransmissionHost {
   deviceError(error: VimgError): void;
 }
 
-/** Memory of a request that moves no payload: replies to BLOCK_STATUS are the largest. */
+/** Memory of a request that moves no payload. */
 const HEAD_COST = 64;
-const SMALL_COST = 32 * 1024;
+const SMALL_COST = 1024;
+/** Of one context's extents in the answer to BLOCK_STATUS. */
+const STATUS_COST = 32 * 1024;
 const CACHE_COST = 256 * 1024;
 const IDLE_REQUESTS_MAX = 128;
 
@@ -171,13 +173,13 @@ export class Transmission implements RequestOwner {
   #mayLetIn(request: Request): boolean {
     if (this.#inFlight >= this.#limits.requests) return false;
     const held = this.#inFlightBytes + this.#output.unsentBytes;
-    return held === 0 || held + costOf(request) <= this.#limits.bufferedBytes;
+    return held === 0 || held + this.#costOf(request) <= this.#limits.bufferedBytes;
   }
 
   /** Starts a request. */
   #letIn(request: Request): void {
     this.#inFlight++;
-    request.cost = costOf(request);
+    request.cost = this.#costOf(request);
     this.#inFlightBytes += request.cost;
     const error = refusal(request, this.#session);
     if (request.payloadLength > 0) this.#expectPayload(request, error);
@@ -301,10 +303,11 @@ export class Transmission implements RequestOwner {
     this.#output.flush();
     this.#host.drained();
   }
-}
 
-/** Bytes that a request may take of this client's memory while it is in flight. */
-function costOf({ type, length }: Request): number {
-  if (type === CMD_READ || type === CMD_WRITE) return Math.min(length, PAYLOAD_MAX) + HEAD_COST;
-  return type === CMD_CACHE ? CACHE_COST : SMALL_COST;
+  /** Bytes that a request may take of this client's memory while it is in flight. */
+  #costOf({ type, length }: Request): number {
+    if (type === CMD_READ || type === CMD_WRITE) return Math.min(length, PAYLOAD_MAX) + HEAD_COST;
+    if (type === CMD_BLOCK_STATUS) return STATUS_COST * this.#session.contexts.length + SMALL_COST;
+    return type === CMD_CACHE ? CACHE_COST : SMALL_COST;
+  }
 }

@@ -149,7 +149,12 @@ describe('transmission', () => {
 
   it('BLOCK_STATUS with a payload answers for the contexts it names', () =>
     withServer(
-      [{ ...exported(memory()), depthAt: (_, length) => ({ length, depth: 1 }) }],
+      [
+        {
+          ...exported(memory()),
+          moreContexts: () => [{ name: 'qemu:allocation-depth', at: (_, length) => ({ length, flags: 1 }) }],
+        },
+      ],
       async ({ connect }) => {
         const client = await connect();
         await client.enter({ extended: true, contexts: ['base:allocation', 'qemu:allocation-depth'] });

@@ -4,9 +4,11 @@ import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { isVimgError, VimgError } from '../../base/errors.ts';
 import { replaceFile } from '../../host/atomic-file.ts';
+import { ACTIVATION_VARIABLES, passedSockets } from '../../host/socket-activation.ts';
 import type { DiskImage } from '../../image/disk-image.ts';
 import { type Export, exportDisk } from '../../nbd/export.ts';
 import {
+  inheritedAddress,
   isPublic,
   type ListenAddress,
   LOOPBACK,
@@ -15,6 +17,7 @@ import {
   unixAddress,
 } from '../../nbd/listen-address.ts';
 import { NbdServer } from '../../nbd/server.ts';
+import { DEFAULT_LIMITS } from '../../nbd/server-limits.ts';
 import { runCaptive } from '../captive-command.ts';
 import { usage } from '../command-line.ts';
 import { describeError } from '../error-report.ts';
@@ -28,7 +31,12 @@ interface Options extends AccessOptions {
   readonly name?: readonly string[];
   readonly run?: string;
   readonly pidFile?: string;
+  readonly snapshot?: string;
+  readonly shared?: string;
 }
+
+/** More sockets than this no process of ours should hold. */
+const CONNECTIONS_MAX = 10_000;
 
 export const verb: Verb = defineVerb<Options>({
   name: 'serve',
@@ -37,7 +45,8 @@ export const verb: Verb = defineVerb<Options>({
   details:
     'The disks are locked and can be written until the tool is ended (Ctrl-C, SIGTERM): then what clients were told ' +
     'is done is made durable. One disk is the default export; of several, each has the name of its file. Without ' +
-    'an address it listens at 127.0.0.1:10809; with --run, at a socket that only the command knows. There is no ' +
+    'an address it listens at 127.0.0.1:10809; with --run, at a socket that only the command knows; started by a ' +
+    'service manager that passes sockets (systemd), at those. There is no ' +
     'encryption and no password: who reaches the socket reads and writes the disks.',
   examples: [
     'serve disk.vvd --socket /run/vm1.sock',
@@ -50,6 +59,8 @@ export const verb: Verb = defineVerb<Options>({
     ['-l, --listen <address>', 'listen at this TCP address: host:port'],
     ['-r, --read-only', 'clients may only read'],
     ['-n, --name <name>', 'name of the export; with several disks, once for each, in their order', repeated],
+    ['--snapshot <name>', 'serve the disks as they were at this snapshot, to read only'],
+    ['-e, --shared <number>', 'connections at once, of all clients together; 0 or nothing: 256'],
     ['--run <command>', 'run a command with $uri (and $uri1, $uri2…) set; serve as long as it runs'],
     ['--pid-file <path>', 'write the process ID here once clients can connect'],
     ALLOW_OPTION,
@@ -59,7 +70,7 @@ export const verb: Verb = defineVerb<Options>({
     const names = exportNames(operands, options.name);
     const folder = await privateFolder(options);
     try {
-      return await serve(context, operands, names, addressOf(options, folder), options);
+      return await serve(context, operands, names, addressesOf(context, options, folder), options);
     } finally {
       if (folder !== undefined) await rm(folder, { recursive: true, force: true });
     }
@@ -72,13 +83,31 @@ async function privateFolder(options: Options): Promise<string | undefined> {
   return isPrivate ? mkdtemp(join(tmpdir(), 'vimg-')) : undefined;
 }
 
-function addressOf({ socket, listen }: Options, folder: string | undefined): ListenAddress {
+function addressesOf(
+  { environment }: Context,
+  { socket, listen }: Options,
+  folder: string | undefined,
+): ListenAddress[] {
   if (socket !== undefined && listen !== undefined) {
     throw usage('--socket and --listen cannot be used together');
   }
-  if (socket !== undefined) return unixAddress(resolve(socket));
-  if (listen !== undefined) return parseTcpAddress(listen);
-  return folder === undefined ? { host: LOOPBACK, port: NBD_PORT } : unixAddress(join(folder, 'nbd.sock'));
+  const passed = passedSockets(environment).map(inheritedAddress);
+  if (passed.length > 0) {
+    if (socket === undefined && listen === undefined) return passed;
+    throw usage('The service manager says where to listen: leave out --socket and --listen');
+  }
+  if (socket !== undefined) return [unixAddress(resolve(socket))];
+  if (listen !== undefined) return [parseTcpAddress(listen)];
+  return [folder === undefined ? { host: LOOPBACK, port: NBD_PORT } : unixAddress(join(folder, 'nbd.sock'))];
+}
+
+/** How many connections there may be: QEMU's `--shared`. */
+function connectionLimit({ shared = '0' }: Options): number {
+  const count = /^[0-9]{1,5}$/.test(shared) ? Number(shared) : Number.NaN;
+  if (!(count <= CONNECTIONS_MAX)) {
+    throw usage(`'${shared}' is not a number of connections`, `it is 0 to ${CONNECTIONS_MAX}`);
+  }
+  return count === 0 ? DEFAULT_LIMITS.connections : count;
 }
 
 function exportNames(disks: readonly string[], given: readonly string[] | undefined): string[] {
@@ -96,10 +125,11 @@ async function serve(
   context: Context,
   operands: readonly string[],
   names: readonly string[],
-  address: ListenAddress,
+  addresses: readonly ListenAddress[],
   options: Options,
 ): Promise<number> {
   const disks: DiskImage[] = [];
+  const limits = { connections: connectionLimit(options) };
   try {
     const exports: Export[] = [];
     for (const [index, operand] of operands.entries()) {
@@ -107,7 +137,7 @@ async function serve(
       disks.push(disk);
       exports.push(exportDisk(disk, names[index] as string));
     }
-    const server = await NbdServer.listen(address, { exports, onError: tellOnce(context) });
+    const server = await NbdServer.listen(addresses, { exports, limits, onError: tellOnce(context) });
     try {
       return await whileServing(context, server, names, options);
     } finally {
@@ -123,10 +153,16 @@ async function openServed(
   context: Context,
   name: string,
   access: Access,
-  { format, readOnly = false }: Options,
+  { format, snapshot, readOnly = false }: Options,
 ): Promise<DiskImage> {
   try {
-    return await openDisk(context, name, access, { format, readOnly, blocking: false, trusts: 'serve' });
+    return await openDisk(context, name, access, {
+      format,
+      snapshot,
+      readOnly,
+      blocking: false,
+      trusts: 'serve',
+    });
   } catch (error) {
     if (readOnly || !isVimgError(error) || error.op !== 'open for writing') throw error;
     const hint = `${error.hint ?? ''}; or serve it as it is, with --read-only`;
@@ -142,7 +178,7 @@ async function whileServing(
 ): Promise<number> {
   const { terminal, signal } = context;
   const { pidFile, run } = options;
-  if (isPublic(server.address)) {
+  if (server.addresses.some(isPublic)) {
     terminal.note(`${context.program}: warning: every machine that reaches this address can use the disks`);
   }
   const uris = names.map((name) => server.uri(name));
@@ -153,11 +189,18 @@ async function whileServing(
   if (pidFile !== undefined) await replaceFile(pidFile, `${process.pid}\n`);
   try {
     if (run === undefined) await aborted(signal);
-    else return await runCaptive(run, { ...context.environment, ...variablesOf(uris) }, signal);
+    else return await runCaptive(run, { ...environmentOf(context), ...variablesOf(uris) }, signal);
     return 0;
   } finally {
     if (pidFile !== undefined) await rm(pidFile, { force: true });
   }
+}
+
+/** What a command of ours inherits: sockets that were passed to us are not its. */
+function environmentOf({ environment }: Context): Context['environment'] {
+  const inherited = { ...environment };
+  for (const name of ACTIVATION_VARIABLES) delete inherited[name];
+  return inherited;
 }
 
 function variablesOf(uris: readonly string[]): Record<string, string> {
