@@ -6,6 +6,7 @@ import { type AttributeValue, readAttributes, stageAttributes } from './attribut
 import { openForChange, realDisk } from './disk-file.ts';
 import { readHeader, setHeaderText, writeHeader } from './header.ts';
 import { provisioningName } from './info.ts';
+import type { VvdLayer } from './layer.ts';
 
 /** Attributes with a meaning, and the type of each. Others are named `x-…` and are strings. */
 const BUILT_IN: Readonly<Record<string, 'string' | 'boolean'>> = {
@@ -37,9 +38,20 @@ export async function listAttributes(path: string): Promise<Map<string, Attribut
  * @throws VimgError `USAGE` for unknown names and wrong types, `LIMIT`, `LOCKED`
  */
 export async function changeAttributes(path: string, change: AttributeChange): Promise<void> {
+  await storeAttributes(path, typedChange(change));
+}
+
+/** As {@link changeAttributes}, of a layer that is open for writing and has nothing under way. */
+export async function changeOpenAttributes(layer: VvdLayer, change: AttributeChange): Promise<void> {
+  const typed = typedChange(change);
+  layer.vvdWriter?.throwFailure();
+  await applyChange(layer, typed);
+}
+
+function typedChange(change: AttributeChange): Map<string, AttributeValue | undefined> {
   const typed = new Map<string, AttributeValue | undefined>();
   for (const [key, text] of change) typed.set(key, text === undefined ? undefined : typedValue(key, text));
-  await storeAttributes(path, typed);
+  return typed;
 }
 
 /** Stores values as they are, without the rules for names. */
@@ -49,16 +61,30 @@ export async function storeAttributes(
 ): Promise<void> {
   const disk = await openForChange(await realDisk(path), { allowSealed: true, keepContentId: true });
   try {
-    const attributes = new Map(disk.layer.attributes);
-    for (const [key, value] of change) {
-      if (value === undefined) attributes.delete(key);
-      else attributes.set(key, value);
-    }
-    await stageAttributes(disk.file, disk.layer.header, attributes);
-    await writeHeader(disk.file, disk.layer.header);
+    await applyChange(disk.layer, change);
   } finally {
     await disk.file.close();
   }
+}
+
+/** When the header cannot be written nobody knows which attributes are on disk: the layer refuses to go on then. */
+async function applyChange(
+  layer: VvdLayer,
+  change: ReadonlyMap<string, AttributeValue | undefined>,
+): Promise<void> {
+  const attributes = new Map(layer.attributes);
+  for (const [key, value] of change) {
+    if (value === undefined) attributes.delete(key);
+    else attributes.set(key, value);
+  }
+  await stageAttributes(layer.file, layer.header, attributes);
+  try {
+    await writeHeader(layer.file, layer.header);
+  } catch (error) {
+    throw layer.metadata.fail(error);
+  }
+  layer.attributes.clear();
+  for (const [key, value] of attributes) layer.attributes.set(key, value);
 }
 
 function typedValue(key: string, text: string): AttributeValue {

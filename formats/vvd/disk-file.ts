@@ -16,6 +16,8 @@ export interface OpenVvdFile {
   readonly path: string;
   readonly file: DiskFile;
   readonly layer: VvdLayer;
+  /** How `file` was opened. */
+  readonly blocking?: boolean;
 }
 
 /**

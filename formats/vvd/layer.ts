@@ -87,6 +87,12 @@ export class VvdLayer implements Layer {
         : undefined;
   }
 
+  /** The same layer, which is sealed now, for reading: with the pages that are in memory. Use only one of the two. */
+  sealedView(): VvdLayer {
+    const { file, header, metadata, attributes } = this;
+    return new VvdLayer({ file, header, metadata, attributes, writer: undefined, checksums: undefined });
+  }
+
   get virtualSize(): number {
     return this.header.virtualSize;
   }

@@ -9,12 +9,14 @@ import { layerPathOf } from './file-names.ts';
 import { isSealed } from './header.ts';
 import { peekHeader } from './header-peek.ts';
 import { INTENT_SNAPSHOT } from './layout.ts';
+import { openDiskOperations } from './open-operations.ts';
 import { sealVvd, unsealVvd } from './seal.ts';
 import { createSnapshot } from './snapshot-create.ts';
 import { deleteSnapshot, planDelete, revertSnapshot } from './snapshot-manage.ts';
 import { settleSnapshot } from './snapshot-settle.ts';
 
 export const vvdLifecycle: Lifecycle = {
+  open: openDiskOperations,
   settle: settleSnapshot,
   createSnapshot,
   listSnapshots: async (path) => snapshotsOf(await realDisk(path)),

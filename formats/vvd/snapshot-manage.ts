@@ -26,9 +26,15 @@ export async function revertSnapshot(path: string, name: string): Promise<void> 
     try {
       const staged = stagedPathOf(disk, name);
       const stored = relativePath(folderOf(disk), snapshot.path);
-      await stageTop({ layer: base }, stored, staged, base.virtualSize, top.layer);
-      await renameFile(staged, disk);
-      await syncFolder(folderOf(disk));
+      const file = await stageTop({ layer: base }, stored, staged, base.virtualSize, {
+        attributesFrom: top.layer,
+      });
+      try {
+        await renameFile(staged, disk);
+        await syncFolder(folderOf(disk));
+      } finally {
+        await file.close();
+      }
     } finally {
       await base.close();
     }

@@ -113,6 +113,11 @@ export class VvdWriter implements LayerWriter {
     return true;
   }
 
+  /** @throws VimgError the failure of an earlier transaction: nothing is written after it */
+  throwFailure(): void {
+    this.#map.throwFailure();
+  }
+
   hold(): number {
     return this.#map.space.hold();
   }
@@ -155,14 +160,39 @@ export class VvdWriter implements LayerWriter {
   /** Brings everything in place and marks the file clean. After a failed transaction it stays dirty. */
   async close(): Promise<void> {
     if (!this.#begun) return;
+    if (this.#fresh) {
+      await this.#settle();
+      return writeFirstHeader(this.file, this.header);
+    }
+    await this.rest();
+    await this.giveBack();
+  }
+
+  /**
+   * As `close`, but more can be written afterwards: the next `begin` starts anew.
+   *
+   * @param change what the header says besides, from the same write on
+   */
+  async rest(change: (header: Header) => void = () => undefined): Promise<void> {
+    await this.#settle();
+    this.#begun = false; // also when the header cannot be written: what comes next has to mark the file dirty
+    this.#beginning = undefined;
+    change(this.header);
+    await writeHeader(this.file, this.header);
+  }
+
+  async #settle(): Promise<void> {
+    if (!this.#begun) return;
     this.#map.space.endPacking();
     await this.flush();
     await this.metadata.settleSpace();
+    this.header.state = STATE_CLEAN;
+    this.header.sequence = this.metadata.sequence;
+  }
+
+  /** Gives the host what a clean file does not need: the journal's space, and what is behind the end in use. */
+  async giveBack(): Promise<void> {
     const { header, file } = this;
-    header.state = STATE_CLEAN;
-    header.sequence = this.metadata.sequence;
-    if (this.#fresh) return writeFirstHeader(file, header);
-    await writeHeader(file, header);
     await freeHostSpace(file, header.journalOffset, 2 * header.journalSlotPages * PAGE);
     await cutFile(file, this.#map.space.spaceEnd);
   }

@@ -39,7 +39,7 @@ export interface FileDeviceOptions extends FileOpenOptions {
 }
 
 export class FileDevice implements BlockDevice {
-  readonly name: string;
+  name: string;
   readonly limits: DeviceLimits;
   readonly readOnly: boolean;
   readonly isBlockDevice: boolean;

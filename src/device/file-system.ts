@@ -10,6 +10,8 @@ import type { FileDeviceOptions } from './file-device.ts';
 
 /** An open file of a place. */
 export interface DiskFile extends BlockDevice {
+  /** For messages, and for finding what lies beside it. Set by who gives an open file another name. */
+  name: string;
   /** Whether a lock is held that everyone who uses this place respects. */
   readonly locked: boolean;
   /** Takes another lock instead of the one held; a refusal leaves that in place. @throws VimgError `LOCKED` */

@@ -43,31 +43,31 @@ const LIMITS_OF_DISK: DeviceLimits = { alignment: 1, discardGranularity: 4096, g
 
 export class DiskImage implements BlockDevice {
   readonly path: string;
-  readonly layers: readonly Layer[];
   readonly format: string;
   /** The format was taken from the content and nothing but "raw" fitted: a guess. */
   readonly probed: boolean;
   readonly limits: DeviceLimits = LIMITS_OF_DISK;
-  readonly #resolver: ChainResolver;
-  readonly #reads: ReadPath;
-  readonly #writes: WritePath | undefined;
+  /** Whether small transfers may block the thread. */
+  readonly blocking: boolean;
+  #layers: readonly Layer[];
+  #resolver: ChainResolver;
+  #reads: ReadPath;
+  #writes: WritePath | undefined;
   readonly #underWay = new PendingWork();
-  /** A resize is under way; never rejects. */
-  #resizing: Promise<void> | undefined;
+  /** Something has the disk to itself, and everything else waits; never rejects. */
+  #held: Promise<void> | undefined;
   #closed: Promise<void> | undefined;
 
   /** Use {@link DiskImage.open}; this takes layers that are open already. */
-  constructor(path: string, layers: readonly Layer[], probed = false) {
-    const top = layers[0] as Layer;
+  constructor(path: string, layers: readonly Layer[], opened: { probed?: boolean; blocking?: boolean } = {}) {
     this.path = path;
-    this.layers = layers;
-    this.format = top.format;
-    this.probed = probed;
+    this.format = (layers[0] as Layer).format;
+    this.probed = opened.probed ?? false;
+    this.blocking = opened.blocking ?? true;
+    this.#layers = layers;
     this.#resolver = new ChainResolver(layers);
     this.#reads = new ReadPath(this.#resolver);
-    this.#writes = top.writer
-      ? new WritePath(top, top.writer, this.#reads, layers[1]?.virtualSize ?? 0)
-      : undefined;
+    this.#writes = writePathOf(layers, this.#reads);
   }
 
   /**
@@ -78,7 +78,7 @@ export class DiskImage implements BlockDevice {
    */
   static async open(path: string, options: OpenDiskOptions): Promise<DiskImage> {
     const { layers, probed } = await openLayers(path, options);
-    return new DiskImage(path, layers, probed);
+    return new DiskImage(path, layers, { probed, blocking: options.blocking ?? true });
   }
 
   get name(): string {
@@ -97,26 +97,31 @@ export class DiskImage implements BlockDevice {
     return this.#writes === undefined;
   }
 
+  /** Top first. Others after a snapshot was taken while the disk is open. */
+  get layers(): readonly Layer[] {
+    return this.#layers;
+  }
+
   /** The layer that takes the writes. */
   get top(): Layer {
     return this.layers[0] as Layer;
   }
 
   pread(buffer: Uint8Array, offset: number): MaybePromise<void> {
-    if (this.#resizing !== undefined) return this.#resizing.then(() => this.pread(buffer, offset));
+    if (this.#held !== undefined) return this.#held.then(() => this.pread(buffer, offset));
     this.#checkRange(offset, buffer.length, 'read');
     return this.#track(this.#reads.read(buffer, offset));
   }
 
   pwrite(buffer: Uint8Array, offset: number): MaybePromise<void> {
-    if (this.#resizing !== undefined) return this.#resizing.then(() => this.pwrite(buffer, offset));
+    if (this.#held !== undefined) return this.#held.then(() => this.pwrite(buffer, offset));
     this.#checkRange(offset, buffer.length, 'write');
     return this.#track(this.#writable().write(buffer, offset));
   }
 
   writeZeroes(offset: number, length: number, options: WriteZeroesOptions = {}): MaybePromise<void> {
-    if (this.#resizing !== undefined) {
-      return this.#resizing.then(() => this.writeZeroes(offset, length, options));
+    if (this.#held !== undefined) {
+      return this.#held.then(() => this.writeZeroes(offset, length, options));
     }
     this.#checkRange(offset, length, 'write zeroes');
     return this.#track(this.#writable().zero(offset, length, options.keepAllocated ?? false));
@@ -124,13 +129,13 @@ export class DiskImage implements BlockDevice {
 
   /** The aligned part of the range reads as zeroes afterwards; its space is freed. */
   discard(offset: number, length: number): MaybePromise<void> {
-    if (this.#resizing !== undefined) return this.#resizing.then(() => this.discard(offset, length));
+    if (this.#held !== undefined) return this.#held.then(() => this.discard(offset, length));
     this.#checkRange(offset, length, 'discard');
     return this.#track(this.#writable().discard(offset, length));
   }
 
   flush(): MaybePromise<void> {
-    if (this.#resizing !== undefined) return this.#resizing.then(() => this.flush());
+    if (this.#held !== undefined) return this.#held.then(() => this.flush());
     return this.#track(this.#writes?.flush());
   }
 
@@ -146,7 +151,7 @@ export class DiskImage implements BlockDevice {
 
   /** The extent at `offset`, `length` bytes long at most. Neighbours of one kind are not merged. */
   mapAt(offset: number, length: number): MaybePromise<MapExtent> {
-    if (this.#resizing !== undefined) return this.#resizing.then(() => this.mapAt(offset, length));
+    if (this.#held !== undefined) return this.#held.then(() => this.mapAt(offset, length));
     this.#checkRange(offset, length, 'map');
     const location = new Location();
     const depth = this.#resolver.resolve(offset, length, location);
@@ -165,8 +170,8 @@ export class DiskImage implements BlockDevice {
    * stand on such a snapshot. Neighbours of one kind are not merged.
    */
   changedSince(snapshot: string, offset: number, length: number): MaybePromise<ChangeExtent> {
-    if (this.#resizing !== undefined) {
-      return this.#resizing.then(() => this.changedSince(snapshot, offset, length));
+    if (this.#held !== undefined) {
+      return this.#held.then(() => this.changedSince(snapshot, offset, length));
     }
     this.#checkRange(offset, length, 'map');
     const at = this.layers.findIndex(({ snapshotName }) => snapshotName === snapshot);
@@ -180,19 +185,35 @@ export class DiskImage implements BlockDevice {
 
   /** Sets the size. It starts when everything under way is done, and what comes meanwhile waits for its end. */
   async resize(size: number): Promise<void> {
-    const writes = this.#writable();
-    while (this.#resizing !== undefined) await this.#resizing;
+    await this.exclusively(() => this.#writable().resize(size));
+  }
+
+  /**
+   * Does `work` while nothing else is under way in this disk: what came before is done, what comes meanwhile waits.
+   * The work uses the layers, not the disk.
+   */
+  async exclusively<T>(work: () => Promise<T>): Promise<T> {
+    while (this.#held !== undefined) await this.#held;
+    this.#writable();
     let done = (): void => undefined;
-    this.#resizing = new Promise((resolve) => {
+    this.#held = new Promise((resolve) => {
       done = resolve;
     });
     try {
       await this.#underWay.idle();
-      await writes.resize(size);
+      return await work();
     } finally {
-      this.#resizing = undefined;
+      this.#held = undefined;
       done();
     }
+  }
+
+  /** Other layers hold the same content from now on. To be called within `exclusively`. */
+  setLayers(layers: readonly Layer[]): void {
+    this.#layers = layers;
+    this.#resolver = new ChainResolver(layers);
+    this.#reads = new ReadPath(this.#resolver);
+    this.#writes = writePathOf(layers, this.#reads);
   }
 
   /**
@@ -201,7 +222,7 @@ export class DiskImage implements BlockDevice {
    * @throws VimgError `UNSUPPORTED` when the format cannot
    */
   async writeCompressed(offset: number, unit: Uint8Array): Promise<void> {
-    while (this.#resizing !== undefined) await this.#resizing;
+    while (this.#held !== undefined) await this.#held;
     this.#checkRange(offset, unit.length, 'write');
     await this.#underWay.track(this.#writable().writeCompressed(offset, unit));
   }
@@ -220,7 +241,7 @@ export class DiskImage implements BlockDevice {
   }
 
   async #closeLayers(): Promise<void> {
-    while (this.#resizing !== undefined) await this.#resizing;
+    while (this.#held !== undefined) await this.#held;
     await this.#underWay.idle();
     const failures: unknown[] = [];
     for (const layer of this.layers) {
@@ -271,6 +292,11 @@ export class DiskImage implements BlockDevice {
     }
     return mapExtent(offset, location, depth, holder);
   }
+}
+
+function writePathOf(layers: readonly Layer[], reads: ReadPath): WritePath | undefined {
+  const top = layers[0] as Layer;
+  return top.writer && new WritePath(top, top.writer, reads, layers[1]?.virtualSize ?? 0);
 }
 
 function mapExtent(

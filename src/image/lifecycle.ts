@@ -6,6 +6,7 @@
  * is completed or undone by `settle`, at the next open for writing.
  */
 import type { BlockDevice } from '../device/block-device.ts';
+import type { Layer } from './layer.ts';
 import type { OpenDiskOptions } from './open-chain.ts';
 
 /** How the files of a chain are opened. */
@@ -42,7 +43,49 @@ export interface DeletePlan {
 
 export type AttributeChange = ReadonlyMap<string, string | undefined>;
 
+/** The top layer of a disk that is open for writing here. */
+export interface OpenTop {
+  readonly path: string;
+  readonly layer: Layer;
+  /** As the disk was opened. */
+  readonly blocking: boolean;
+}
+
+/** What became of an open disk by a snapshot: its new, empty top, and the layer behind it that was its top. */
+export interface TakenSnapshot {
+  readonly top: Layer;
+  readonly sealed: Layer;
+}
+
+/** A snapshot of open disks that is prepared, and takes milliseconds from here. */
+export interface OpenSnapshot {
+  /**
+   * Takes it, while nothing is under way in any of the disks. The old layers must not be used or closed afterwards.
+   * When it fails, the disks are as before, or refuse everything.
+   *
+   * @returns for each open disk
+   */
+  take(): Promise<readonly TakenSnapshot[]>;
+  /** What is left to do once it is taken; the disks are in use meanwhile. */
+  finish(): Promise<void>;
+  /** Instead of `take`: nothing stays of it. */
+  discard(): Promise<void>;
+}
+
+/** The operations that work in a disk that is open and in use, where a format has them. */
+export interface OpenDiskOperations {
+  /**
+   * Prepares a snapshot of disks that are open here, and of disks that nobody has open; all of them or none.
+   *
+   * @throws VimgError `EXISTS`, `LOCKED`, `NO_SPACE`
+   */
+  stageSnapshot(tops: readonly OpenTop[], closed: readonly string[], name: string): Promise<OpenSnapshot>;
+  /** Sets and removes attributes of a layer that is open for writing, while nothing is under way in it. */
+  changeAttributes(layer: Layer, change: AttributeChange): Promise<void>;
+}
+
 export interface Lifecycle {
+  readonly open: OpenDiskOperations;
   /**
    * Completes or undoes what a crash left, in a file that is open and locked for writing.
    *

@@ -19,7 +19,7 @@ interface MemoryFile {
 }
 
 class OpenMemoryFile extends ForwardingDevice implements DiskFile {
-  readonly #name: string;
+  #name: string;
   readonly #file: MemoryFile;
   readonly #readOnly: boolean;
   lock: LockMode = 'none';
@@ -34,6 +34,10 @@ class OpenMemoryFile extends ForwardingDevice implements DiskFile {
 
   override get name(): string {
     return this.#name;
+  }
+
+  override set name(path: string) {
+    this.#name = path;
   }
 
   override get readOnly(): boolean {

@@ -1,0 +1,103 @@
+/**
+ * Snapshots and attributes of disks that are open and being used, by a running machine for example.
+ *
+ * A disk stands still for the moment at which it happens, and no longer: what is slow (making the new layer, flushing
+ * what was written) is done before, what is left over afterwards.
+ */
+import { VimgError } from '../base/errors.ts';
+import { LIMITS } from '../base/limits.ts';
+import type { DiskImage } from './disk-image.ts';
+import type { AttributeChange, OpenDiskOperations, OpenSnapshot, TakenSnapshot } from './lifecycle.ts';
+import type { FormatRegistry } from './registry.ts';
+
+/**
+ * Seals the present content of each disk as a snapshot; all of them or none, at one instant. Requests that are under
+ * way are in it; those that come meanwhile wait, and go to the new layers. Every disk stays locked throughout. What was
+ * acknowledged before is in the snapshot, and durable.
+ *
+ * @param disks open for writing, each once
+ * @param closed paths of disks that nobody has open, which take part
+ * @returns milliseconds for which the disks stood still
+ * @throws VimgError `EXISTS`, `LOCKED`, `UNSUPPORTED` for a format without it, `READ_ONLY`, `NO_SPACE`, `LIMIT`
+ */
+export async function snapshotOpenDisks(
+  disks: readonly DiskImage[],
+  closed: readonly string[],
+  name: string,
+  formats: FormatRegistry,
+): Promise<number> {
+  const [first] = disks;
+  if (!first) return 0;
+  for (const disk of disks) refuseUnfit(disk);
+  const operations = openOperationsOf(first, formats);
+  for (const disk of disks) openOperationsOf(disk, formats);
+  const tops = disks.map((disk) => ({ path: disk.path, layer: disk.top, blocking: disk.blocking }));
+  const staged = await operations.stageSnapshot(tops, closed, name);
+  let stillMs = 0;
+  try {
+    for (const disk of disks) await disk.flush();
+  } catch (error) {
+    await staged.discard();
+    throw error;
+  }
+  await together(disks, async () => {
+    const start = performance.now();
+    await takeAll(disks, staged);
+    stillMs = performance.now() - start;
+  });
+  await staged.finish();
+  return stillMs;
+}
+
+/** A failed attempt leaves the layers as they are, but closed for the moment: what writes to them begins anew. */
+async function takeAll(disks: readonly DiskImage[], staged: OpenSnapshot): Promise<void> {
+  let taken: readonly TakenSnapshot[];
+  try {
+    taken = await staged.take();
+  } catch (error) {
+    for (const disk of disks) disk.setLayers(disk.layers);
+    throw error;
+  }
+  for (const [index, disk] of disks.entries()) {
+    const { top, sealed } = taken[index] as TakenSnapshot;
+    disk.setLayers([top, sealed, ...disk.layers.slice(1)]);
+  }
+}
+
+/** Does `work` while nothing is under way in any of the disks. */
+function together(disks: readonly DiskImage[], work: () => Promise<void>): Promise<void> {
+  const [first, ...rest] = disks;
+  return first === undefined ? work() : first.exclusively(() => together(rest, work));
+}
+
+function refuseUnfit(disk: DiskImage): void {
+  if (disk.readOnly) {
+    throw new VimgError('READ_ONLY', 'The disk is open read-only', { op: 'snapshot', path: disk.path });
+  }
+  if (disk.layers.length < LIMITS.chainDepth) return;
+  throw new VimgError('LIMIT', `The chain has ${disk.layers.length} layers already`, {
+    op: 'snapshot',
+    path: disk.path,
+    hint: 'delete a snapshot first',
+  });
+}
+
+/** Sets attributes (a text) and removes them (undefined) of a disk that is open for writing; durable. */
+export async function changeOpenAttributes(
+  disk: DiskImage,
+  change: AttributeChange,
+  formats: FormatRegistry,
+): Promise<void> {
+  const operations = openOperationsOf(disk, formats);
+  await disk.flush();
+  await disk.exclusively(() => operations.changeAttributes(disk.top, change));
+}
+
+function openOperationsOf(disk: DiskImage, formats: FormatRegistry): OpenDiskOperations {
+  const { lifecycle } = formats.get(disk.format);
+  if (lifecycle) return lifecycle.open;
+  throw new VimgError('UNSUPPORTED', `${disk.format} images do not support this operation in this release`, {
+    path: disk.path,
+    hint: `convert it first: vimg convert ${disk.path} new.vvd`,
+  });
+}
