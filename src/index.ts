@@ -38,6 +38,7 @@ export {
   type MeasureOptions,
   measureImage,
 } from './library/copies.ts';
+export { type Datastores, mountDatastores } from './library/datastores.ts';
 export {
   createImage,
   type NewImageOptions,

@@ -1,7 +1,7 @@
 /** Who stands on whom: the layers beside a disk, and the clones that a base was told of. */
-import { VimgError } from '../../src/base/errors.ts';
+import { isVimgError, VimgError } from '../../src/base/errors.ts';
 import { folderOf, nameOf, relativePath, resolvePath } from '../../src/device/file-path.ts';
-import { fileExists } from '../../src/device/files.ts';
+import { fileExists, fileStatus } from '../../src/device/files.ts';
 import type { LayerSnapshot } from '../../src/image/lifecycle.ts';
 import { headerText, isSealed } from './header.ts';
 import { type FolderEntry, peekHeader, vvdFilesIn } from './header-peek.ts';
@@ -10,18 +10,31 @@ import { type Header, INTENT_DELETE, INTENT_SNAPSHOT } from './layout.ts';
 /** The attribute in which a base keeps the paths of its clones, relative to its folder, one a line. */
 export const CLONES_ATTRIBUTE = 'clones';
 
-/** Files that stand directly on a layer, as far as they are known: beside it, or told by `clones`. */
+/**
+ * Files that stand directly on a layer, as far as they are known: beside it, and in the folders of its clones. A clone
+ * that took a snapshot since has become another file there.
+ */
 export async function childrenOf(path: string, header: Header, clones: string): Promise<FolderEntry[]> {
   const folder = folderOf(path);
-  const children = (await vvdFilesIn(folder)).filter((entry) => entry.header.parentUuid === header.diskUuid);
-  for (const stored of clones.split('\n')) {
-    const clone = stored === '' ? undefined : resolvePath(folder, stored);
-    if (clone === undefined || children.some((child) => child.path === clone)) continue;
-    if (!(await fileExists(clone))) continue;
-    const found = await peekHeader(clone);
-    if (found?.parentUuid === header.diskUuid) children.push({ path: clone, header: found });
+  const told = clones.split('\n').filter((stored) => stored !== '');
+  const folders = new Set([folder, ...told.map((stored) => folderOf(resolvePath(folder, stored)))]);
+  const children: FolderEntry[] = [];
+  for (const each of folders) {
+    if (each !== folder && !(await isThere(each))) continue;
+    const found = await vvdFilesIn(each);
+    children.push(...found.filter((entry) => entry.header.parentUuid === header.diskUuid));
   }
   return children;
+}
+
+/** A place that cannot be reached now holds no clones that could be asked. */
+async function isThere(folder: string): Promise<boolean> {
+  try {
+    return (await fileStatus(folder))?.kind === 'folder';
+  } catch (error) {
+    if (isVimgError(error)) return false;
+    throw error;
+  }
 }
 
 /** @throws VimgError `LOCKED` naming those that stand on the layer */

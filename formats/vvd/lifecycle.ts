@@ -4,7 +4,7 @@ import { folderOf, isWholePath, relativePath } from '../../src/device/file-path.
 import type { Lifecycle } from '../../src/image/lifecycle.ts';
 import { changeAttributes, changeParentPath, listAttributes, storeAttributes } from './attribute-change.ts';
 import { openForChange, realDisk } from './disk-file.ts';
-import { CLONES_ATTRIBUTE, findSnapshot, refuseDeleting, snapshotsOf } from './family.ts';
+import { CLONES_ATTRIBUTE, childrenOf, findSnapshot, refuseDeleting, snapshotsOf } from './family.ts';
 import { layerPathOf } from './file-names.ts';
 import { isSealed } from './header.ts';
 import { peekHeader } from './header-peek.ts';
@@ -25,6 +25,7 @@ export const vvdLifecycle: Lifecycle = {
   deleteSnapshot,
   baseForClone,
   recordClone,
+  standingOn,
   seal: sealVvd,
   unseal: unsealVvd,
   readAttributes: listAttributes,
@@ -66,4 +67,12 @@ async function recordClone(base: string, clone: string): Promise<boolean> {
       return false;
     throw error;
   }
+}
+
+async function standingOn(path: string): Promise<string[]> {
+  const disk = await realDisk(path);
+  const header = await peekHeader(disk);
+  if (!header) return [];
+  const clones = String((await listAttributes(disk)).get(CLONES_ATTRIBUTE) ?? '');
+  return (await childrenOf(disk, header, clones)).map((child) => child.path);
 }

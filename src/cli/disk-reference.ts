@@ -5,6 +5,7 @@
  */
 import { VimgError } from '../base/errors.ts';
 import { fileExists } from '../device/files.ts';
+import { datastorePath } from './datastores.ts';
 
 export interface DiskReference {
   readonly path: string;
@@ -13,8 +14,8 @@ export interface DiskReference {
 
 const NBD = /^nbds?(\+unix)?:/i;
 const JSON_NAME = /^json:/i;
-/** A datastore's name has two or more letters, so that `C:` is none. */
-const DATASTORE = /^([A-Za-z][A-Za-z0-9_-]+):/;
+/** A protocol of other tools. */
+const PROTOCOL = /^([A-Za-z][A-Za-z0-9+.-]+):\/\//;
 
 /**
  * The file that a name means, for a disk that is made or that takes no snapshot.
@@ -32,13 +33,13 @@ export async function filePath(name: string): Promise<string> {
       hint: 'name a host file',
     });
   }
-  const datastore = DATASTORE.exec(name)?.[1];
-  if (datastore !== undefined) {
-    throw new VimgError('UNSUPPORTED', `'${name}': datastores are not in this release`, {
+  const protocol = PROTOCOL.exec(name)?.[1];
+  if (protocol !== undefined) {
+    throw new VimgError('UNSUPPORTED', `'${name}': disks are not read over ${protocol}`, {
       hint: `for a file of that name write ./${name}`,
     });
   }
-  return name;
+  return (await datastorePath(name)) ?? name;
 }
 
 /**

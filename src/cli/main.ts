@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { isVimgError, VimgError } from '../base/errors.ts';
+import { mountDatastores } from './datastores.ts';
 import { reportError, statusOf } from './error-report.ts';
 import { INTERRUPTED_STATUS, Interruption } from './interruption.ts';
 import { overview } from './overview.ts';
@@ -44,9 +45,11 @@ export async function main(argv: readonly string[]): Promise<number> {
   process.on('uncaughtException', onBug);
   let verb: Verb | undefined;
   try {
-    const status = await run(context, args, (found) => {
-      verb = found;
-    });
+    const status = await withDatastores(context, () =>
+      run(context, args, (found) => {
+        verb = found;
+      }),
+    );
     await terminal.finish();
     return terminal.brokenPipe ? BROKEN_PIPE_STATUS : status;
   } catch (error) {
@@ -58,6 +61,16 @@ export async function main(argv: readonly string[]): Promise<number> {
     interruption.dispose();
     terminal.dispose();
     process.off('uncaughtException', onBug);
+  }
+}
+
+/** Runs the verb with the datastores of this host mounted; closed again, also when it failed. */
+async function withDatastores(context: Context, work: () => Promise<number>): Promise<number> {
+  const unmount = await mountDatastores(context.environment);
+  try {
+    return await work();
+  } finally {
+    await unmount();
   }
 }
 

@@ -60,6 +60,35 @@ export const VERBS: readonly ListedVerb[] = [
     load: () => import('./verbs/serve.ts'),
   },
   {
+    name: 'resource',
+    summary: 'name where storage comes from, and find the devices there',
+    load: () => import('./verbs/resource.ts'),
+  },
+  {
+    name: 'device',
+    summary: 'list the devices of the resources, and what they carry',
+    load: () => import('./verbs/device.ts'),
+  },
+  {
+    name: 'datastore',
+    summary: 'make, list, measure and check datastores',
+    load: () => import('./verbs/datastore.ts'),
+  },
+  { name: 'ls', summary: 'list files in a datastore', load: () => import('./verbs/ls.ts') },
+  { name: 'mkdir', summary: 'make a folder in a datastore', load: () => import('./verbs/mkdir.ts') },
+  { name: 'rm', summary: 'remove files from a datastore', load: () => import('./verbs/rm.ts') },
+  { name: 'mv', summary: 'rename a file in a datastore', load: () => import('./verbs/mv.ts') },
+  {
+    name: 'cp',
+    summary: 'copy a file within, into or out of a datastore',
+    load: () => import('./verbs/cp.ts'),
+  },
+  {
+    name: 'lock',
+    summary: 'show who holds which file of a datastore',
+    load: () => import('./verbs/lock.ts'),
+  },
+  {
     name: 'tour',
     summary: 'show all this in a minute, in a temporary folder',
     load: () => import('./verbs/tour.ts'),

@@ -59,7 +59,7 @@ export class FileDevice implements BlockDevice {
   #closed: Promise<void> | undefined;
 
   private constructor(path: string, file: OpenedFile, options: FileDeviceOptions) {
-    this.name = path;
+    this.name = options.name ?? path;
     this.readOnly = options.readOnly ?? false;
     this.isBlockDevice = file.isBlockDevice;
     this.limits = {

@@ -48,6 +48,14 @@ export function removeFile(path: string): Promise<void> {
   return filesOf(path).remove(path);
 }
 
+export function makeFolder(path: string): Promise<void> {
+  return filesOf(path).makeFolder(path);
+}
+
+export function removeFolder(path: string): Promise<void> {
+  return filesOf(path).removeFolder(path);
+}
+
 export function syncFolder(folder: string): Promise<void> {
   return filesOf(folder).syncFolder(folder);
 }

@@ -22,6 +22,8 @@ export interface FileOpenOptions {
   readonly create?: 'exclusive' | 'truncate';
   /** Default `none`. See file-lock.ts. */
   readonly lock?: LockMode;
+  /** What messages call the open file. Default: its path. */
+  readonly name?: string;
 }
 
 /** An open file, checked and locked. */

@@ -55,6 +55,12 @@ export const LOCK_BYTES: { readonly first: number; readonly last: number } = {
   last: UNSHARED + PERMISSIONS - 1,
 };
 
+/** What someone who has locked these bytes of an image does with it; `none` when none is a lock byte of QEMU's. */
+export function lockModeOf(bytes: readonly number[]): LockMode {
+  if (bytes.includes(USED + WRITE) || bytes.includes(USED + RESIZE)) return 'write';
+  return bytes.some((byte) => byte >= LOCK_BYTES.first && byte <= LOCK_BYTES.last) ? 'read' : 'none';
+}
+
 /** QEMU's tools hold locks for moments (an `info` of a disk that is being opened): try again before refusing. */
 const ATTEMPTS = 5;
 const PAUSE_MS = 15;

@@ -16,7 +16,17 @@ export interface LockHolder {
   readonly command: string;
 }
 
+/** A process, and the lock that it holds on a file. */
+export interface FileLock extends LockHolder {
+  /** First bytes of the ranges that are locked. */
+  readonly bytes: readonly number[];
+  /** When the process started; the lock is not older. Undefined when /proc does not tell. */
+  readonly startedMs: number | undefined;
+}
+
 const COMMAND_LENGTH_MAX = 200;
+/** Clock ticks a second in /proc/PID/stat: USER_HZ, the same on every architecture that Node runs on. */
+const TICKS = 100;
 
 /**
  * Processes that hold a lock on a byte from `firstByte` to `lastByte` of the file that `fd` has open, other than
@@ -33,6 +43,57 @@ export function findLockHolders(fd: number, firstByte: number, lastByte: number)
     holders.push({ pid, program: readName(`/proc/${pid}/comm`), command: readCommand(pid) });
   }
   return holders;
+}
+
+/**
+ * Every lock on a file that a process of this host holds, by the file's `device:inode`. Looks through all open files
+ * of all processes that this user may look at.
+ */
+export function listFileLocks(): Map<string, FileLock[]> {
+  const locks = new Map<string, FileLock[]>();
+  for (const name of list('/proc')) {
+    const pid = Number(name);
+    if (!Number.isInteger(pid)) continue;
+    for (const [file, bytes] of locksOf(pid)) {
+      const holder = { pid, program: readName(`/proc/${pid}/comm`), command: readCommand(pid) };
+      locks.set(file, [...(locks.get(file) ?? []), { ...holder, bytes, startedMs: startOf(pid) }]);
+    }
+  }
+  return locks;
+}
+
+/** The files that a process has locked, and the first bytes of each range. */
+function locksOf(pid: number): Map<string, number[]> {
+  const found = new Map<string, number[]>();
+  for (const name of list(`/proc/${pid}/fd`)) {
+    const bytes = [...readText(`/proc/${pid}/fdinfo/${name}`).matchAll(LOCK_LINE)].map((line) =>
+      Number(line[1]),
+    );
+    if (bytes.length === 0) continue;
+    const file = identityOf(`/proc/${pid}/fd/${name}`);
+    if (file !== undefined) found.set(file, [...(found.get(file) ?? []), ...bytes]);
+  }
+  return found;
+}
+
+/** A lock in fdinfo: `lock:\t1: OFDLCK ADVISORY READ -1 fe:00:12345 100 100`. */
+const LOCK_LINE = /^lock:.*:\d+ (\d+) (?:\d+|EOF)$/gm;
+
+function identityOf(link: string): string | undefined {
+  try {
+    const { dev, ino } = statSync(link, { bigint: true });
+    return `${dev}:${ino}`;
+  } catch {
+    return undefined; // closed meanwhile
+  }
+}
+
+/** Field 22 of /proc/PID/stat counts ticks since the machine started; the name before it may hold anything. */
+function startOf(pid: number): number | undefined {
+  const stat = readText(`/proc/${pid}/stat`);
+  const ticks = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]);
+  const boot = Number(/^btime (\d+)$/m.exec(readText('/proc/stat'))?.[1]);
+  return Number.isFinite(ticks + boot) ? boot * 1000 + (ticks * 1000) / TICKS : undefined;
 }
 
 function holdsLock(

@@ -103,6 +103,8 @@ export interface Lifecycle {
   baseForClone(path: string, snapshot: string | undefined): Promise<string>;
   /** Tells a base which clone stands on it. @returns false when the base is in use and could not be told */
   recordClone(base: string, clone: string): Promise<boolean>;
+  /** Files that are known to stand on this one: beside it, or told of by `recordClone`. */
+  standingOn(path: string): Promise<string[]>;
   seal(path: string, operation: LongOperation): Promise<void>;
   unseal(path: string, force: boolean): Promise<void>;
   readAttributes(path: string): Promise<Map<string, string | number | boolean>>;

@@ -63,7 +63,8 @@ export function sessionEnvironment(folder: string): NodeJS.ProcessEnv {
   writeFileSync(join(bin, 'qemu-img'), `#!/bin/sh\nexec ${process.execPath} ${bin}/link/qemu-img "$@"\n`);
   for (const name of ['vimg', 'qemu-img']) chmodSync(join(bin, name), 0o755);
   const { PATH = '' } = process.env;
-  return { ...process.env, PATH: `${bin}:${PATH}`, LC_ALL: 'C.UTF-8', TZ: 'UTC', VIMG_ALLOW: '' };
+  const own = { VIMG_ALLOW: '', VIMG_CONFIG: join(folder, 'config') };
+  return { ...process.env, PATH: `${bin}:${PATH}`, LC_ALL: 'C.UTF-8', TZ: 'UTC', ...own };
 }
 
 export async function runShell(

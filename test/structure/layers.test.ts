@@ -15,6 +15,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   'formats/index.ts': ['formats/*', 'src/image'],
   'src/nbd': ['src/base', 'src/host', 'src/binary', 'src/device', 'src/image'],
   'src/job': ['src/base', 'src/host', 'src/binary', 'src/device', 'src/image'],
+  'src/storage': ['src/base', 'src/host', 'src/binary', 'src/device', 'src/image'],
   'src/testing': ['src/base', 'src/host', 'src/binary', 'src/device', 'src/image'],
   'src/cli': [
     'src/base',
@@ -22,11 +23,12 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'src/binary',
     'src/device',
     'src/image',
+    'src/storage',
     'src/nbd',
     'src/job',
     'formats/index.ts',
   ],
-  'src/library': ['src/base', 'src/device', 'src/image', 'src/job', 'formats/index.ts'],
+  'src/library': ['src/base', 'src/device', 'src/image', 'src/storage', 'src/job', 'formats/index.ts'],
   'src/index.ts': ['src/base', 'src/device', 'src/image', 'src/job', 'src/library', 'formats/index.ts'],
   bin: ['src/cli'],
 };
@@ -34,6 +36,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
 /** Packages that only one folder may load: the rest of the program goes through it. */
 const KEPT_TO: Readonly<Record<string, string>> = {
   koffi: 'src/host',
+  valibot: 'src/storage',
   commander: 'src/cli',
   'yargs-parser': 'src/cli',
   '@bomb.sh/tab': 'src/cli',
