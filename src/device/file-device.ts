@@ -2,9 +2,8 @@
  * A regular file or a block device of the host.
  *
  * Small transfers complete in the same tick: the hop through the thread pool costs ten times what a cached read does.
- * Large ones always go through the pool, so that several are under way at once. On an event loop that must not wait
- * (`blocking: false`), small reads take only what is cached and leave the rest to the pool, and small writes go to
- * the pool while the kernel is slow to take them.
+ * Larger reads take what is cached, the rest comes by the pool; still larger transfers are the pool's. On an event loop
+ * that must not wait (`blocking: false`) no read waits, and writes go to the pool while the kernel is slow.
  *
  * Invariants: `#fileEnd` ≤ the length of the real file ≤ `#size`, unless someone else cut the file. A read that
  * meets the end of the file before `#fileEnd` found just that, and fails; behind it lies the tail of a write that is
@@ -27,14 +26,16 @@ import { type FileOpenOptions, lockDescriptor, type OpenedFile, openFile } from 
 import { PendingWork } from './pending-work.ts';
 import { checkDiscard, checkInside, checkResize, checkWritable } from './range-check.ts';
 
-/** Bytes of the largest transfer done in the same tick. */
+/** Bytes of the largest transfer done in the same tick, on an event loop that serves others. */
 const SAME_TICK_MAX = 64 * 1024;
-/** A write that took the kernel this long sends the next ones through the pool, on an event loop. */
+/** The same for who serves nobody: a thread that writes what it has just read takes half the time of two. */
+const BLOCKING_SAME_TICK_MAX = 1024 * 1024;
+/** A write that took this long sends the next ones through the pool, on an event loop. */
 const SLOW_WRITE_MS = 2;
 const POOL_WRITES_AFTER_A_SLOW_ONE = 64;
 
 export interface FileDeviceOptions extends FileOpenOptions {
-  /** False on an event loop that serves others: nothing then waits for the disk in the same tick. Default true. */
+  /** False on an event loop that serves others: nothing waits for the disk then. Default true. */
   readonly blocking?: boolean;
 }
 
@@ -45,6 +46,7 @@ export class FileDevice implements BlockDevice {
   readonly isBlockDevice: boolean;
   readonly #fd: number;
   readonly #blocking: boolean;
+  readonly #sameTickMax: number;
   readonly #space: FileSpace;
   #lock: LockMode;
   #locked: boolean;
@@ -54,7 +56,7 @@ export class FileDevice implements BlockDevice {
   #createdIn: string | undefined;
   readonly #flushes: FlushQueue;
   #poolWrites = 0;
-  #nowaitReads: boolean;
+  #nowaitReads = true;
   readonly #pending = new PendingWork();
   #closed: Promise<void> | undefined;
 
@@ -70,7 +72,7 @@ export class FileDevice implements BlockDevice {
     this.#fd = file.fd;
     this.#blocking = options.blocking ?? true;
     this.#space = new FileSpace(file.fd, file.sector, this.#blocking);
-    this.#nowaitReads = !this.#blocking;
+    this.#sameTickMax = this.#blocking ? BLOCKING_SAME_TICK_MAX : SAME_TICK_MAX;
     this.#lock = options.lock ?? 'none';
     this.#locked = file.locked;
     this.#size = file.size;
@@ -112,21 +114,17 @@ export class FileDevice implements BlockDevice {
   pread(buffer: Uint8Array, offset: number): MaybePromise<void> {
     this.#checkOpen();
     checkInside(this, 'read', offset, buffer.length);
-    if (buffer.length > SAME_TICK_MAX) return this.#readInPool(buffer, offset, 0);
+    if (buffer.length > this.#sameTickMax) return this.#readInPool(buffer, offset, 0);
     try {
-      if (this.#blocking) {
+      if (this.#blocking && buffer.length <= SAME_TICK_MAX) {
         const done = readAt(this.#fd, buffer, offset);
         if (done < buffer.length) this.#readPastEnd(buffer, offset, done, this.#fileEnd);
         return;
       }
-      let done = 0;
-      if (this.#nowaitReads) {
-        const count = readNowait(this.#fd, buffer, offset);
-        if (count === buffer.length) return;
-        if (count === NOT_SUPPORTED) this.#nowaitReads = false;
-        done = Math.max(count, 0);
-      }
-      return this.#readInPool(buffer, offset, done);
+      const count = this.#nowaitReads ? readNowait(this.#fd, buffer, offset) : NOT_SUPPORTED;
+      if (count === buffer.length) return;
+      if (count === NOT_SUPPORTED) this.#nowaitReads = false;
+      return this.#readInPool(buffer, offset, Math.max(count, 0));
     } catch (error) {
       throw this.#failed('read', offset, error);
     }
@@ -157,7 +155,7 @@ export class FileDevice implements BlockDevice {
     checkWritable(this, 'write', offset, buffer.length);
     if (buffer.length === 0) return;
     this.#size = Math.max(this.#size, offset + buffer.length);
-    if (buffer.length > SAME_TICK_MAX || this.#poolWrites > 0) return this.#writeInPool(buffer, offset);
+    if (buffer.length > this.#sameTickMax || this.#poolWrites > 0) return this.#writeInPool(buffer, offset);
     try {
       if (this.#blocking) writeAt(this.#fd, buffer, offset);
       else this.#writeWatched(buffer, offset);

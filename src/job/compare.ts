@@ -7,6 +7,7 @@
  */
 import type { BlockDevice } from '../device/block-device.ts';
 import { DiskImage, type MapExtent } from '../image/disk-image.ts';
+import { EventLoopTurns } from './event-loop-turns.ts';
 import { type JobOptions, throwIfCancelled } from './job.ts';
 import { ProgressMeter } from './progress.ts';
 
@@ -75,8 +76,10 @@ class Comparison {
 
   async run(): Promise<Difference | undefined> {
     const end = Math.max(this.#devices[0].size, this.#devices[1].size);
+    const turns = new EventLoopTurns();
     try {
       for (let offset = 0; offset < end; ) {
+        if (turns.due) await turns.take();
         throwIfCancelled(this.#options.signal);
         const part = await this.#partAt(offset, end);
         offset += part.length;

@@ -40,7 +40,7 @@ export interface ConvertOptions extends JobOptions {
   readonly compress?: boolean;
   /** Shortest run of zeroes left out, in bytes. Default 4096; 0 writes everything. */
   readonly sparseSize?: number;
-  /** Chunks of 2 MiB under way at once. Default 4. */
+  /** Chunks of 512 KiB under way at once, where the disk has to be waited for. Default 4. */
   readonly parallel?: number;
   /** Write chunks as they come instead of in order. Default false. */
   readonly unordered?: boolean;

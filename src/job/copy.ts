@@ -1,14 +1,16 @@
 /**
  * Moving the bytes of one disk into another.
  *
- * Several chunks are under way at once, so that reading, compressing and writing overlap in the thread pool; buffers
- * are taken from a pool of fixed size, so memory does not grow with the disk. Known zeroes are never read, zeroes
+ * What is cached is read and written in the same tick, chunk by chunk. Where the disk has to be waited for, or data to
+ * be compressed, several chunks are under way at once and overlap in the thread pool; buffers are taken from a pool of
+ * fixed size, so memory does not grow with the disk. Known zeroes are never read, zeroes
  * found in data are not written where the target reads as zeroes anyhow.
  */
 import { isVimgError, VimgError } from '../base/errors.ts';
 import { isPromise, type MaybePromise } from '../base/maybe-promise.ts';
 import type { BlockDevice } from '../device/block-device.ts';
 import { CopyPlan } from './copy-plan.ts';
+import { EventLoopTurns } from './event-loop-turns.ts';
 import { throwIfCancelled } from './job.ts';
 import type { ProgressMeter } from './progress.ts';
 import { findRuns } from './zero-scan.ts';
@@ -48,8 +50,8 @@ export interface CopyOptions {
   readonly onUnreadable?: ((offset: number, length: number, error: VimgError) => void) | undefined;
 }
 
-/** Bytes that are read and written at once. */
-const CHUNK = 2 * 1024 * 1024;
+/** Bytes that are read and written at once: a chunk is written while it is in the processor's cache. */
+const CHUNK = 512 * 1024;
 /** Pieces in which zeroes, and the readable part of a damaged chunk, are sought. */
 const SMALL_PIECE = 4096;
 
@@ -75,6 +77,7 @@ class CopyJob {
   readonly #free: Buffer[] = [];
   readonly #running = new Set<Promise<void>>();
   readonly #startedMs = performance.now();
+  readonly #turns = new EventLoopTurns();
   #buffers = 0;
   /** Bytes of all chunks that were started. */
   #started = 0;
@@ -93,6 +96,7 @@ class CopyJob {
     const plan = new CopyPlan(this.#source, this.#target.unit, this.#chunk);
     try {
       for (let span = await plan.next(); span !== undefined; span = await plan.next()) {
+        if (this.#turns.due) await this.#turns.take();
         this.#throwIfStopped();
         const skipped =
           span.zero && this.#options.sparseSize > 0 && this.#target.blank && !this.#options.backing;

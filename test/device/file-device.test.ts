@@ -97,9 +97,29 @@ describe('transfers', () => {
     const small = patterned(64 * KiB, 1);
     expect(device.pwrite(small, 5)).toBeUndefined();
     expect(device.pread(new Uint8Array(64 * KiB), 5)).toBeUndefined();
-    const large = device.pwrite(patterned(MiB, 2), 0);
+    expect(device.pwrite(patterned(MiB, 2), 0)).toBeUndefined();
+    const large = device.pwrite(patterned(2 * MiB, 2), 0);
     expect(large).toBeInstanceOf(Promise);
     await large;
+  });
+
+  it('leaves all but small ones to the pool on an event loop', async () => {
+    const device = await open(newPath(patterned(2 * MiB, 1)), { readOnly: false, blocking: false });
+    const buffer = new Uint8Array(MiB);
+    for (const work of [device.pread(buffer, 0), device.pwrite(patterned(MiB, 2), 0)]) {
+      expect(work).toBeInstanceOf(Promise);
+      await work;
+    }
+  });
+
+  it('reads what is cached of a large piece, and the rest', async () => {
+    const path = newPath(patterned(MiB, 1));
+    const device = await open(path);
+    const buffer = new Uint8Array(MiB);
+    await device.pread(buffer, 0); // may have to fetch it
+    buffer.fill(0);
+    expect(device.pread(buffer, 0)).toBeUndefined();
+    expect(Buffer.compare(buffer, readFileSync(path))).toBe(0);
   });
 
   it('reads what is cached in the same tick on an event loop, too', async () => {
