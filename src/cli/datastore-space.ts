@@ -1,10 +1,9 @@
 /** `datastore df`: space, over-commitment and alarms. */
 import { formats } from '../../formats/index.ts';
-import { isVimgError } from '../base/errors.ts';
 import { formatSize } from '../base/size.ts';
-import { changeConfiguration, readConfiguration } from '../storage/configuration.ts';
+import { readConfiguration } from '../storage/configuration.ts';
 import type { Alarm } from '../storage/configuration-schema.ts';
-import { type DatastoreSpace, datastoreSpace } from '../storage/space.ts';
+import { type DatastoreSpace, datastoreSpace, rememberAlarm } from '../storage/space.ts';
 import { datastore } from './datastores.ts';
 import { columns } from './text/columns.ts';
 import type { Context } from './verb.ts';
@@ -29,7 +28,8 @@ export async function showSpace(
     const open = await datastore(operand.replace(/:$/, ''));
     const space = await datastoreSpace(open, formats);
     measured.push({ name: open.entry.name, ...space });
-    if (space.alarm !== (open.entry.alarm ?? 'normal')) await remember(context, open.entry.name, space.alarm);
+    if (space.alarm !== (open.entry.alarm ?? 'normal'))
+      await rememberAlarm(open.entry.name, space.alarm, context.environment);
   }
   if (json)
     context.terminal.json(
@@ -42,18 +42,6 @@ export async function showSpace(
       ? 'warning'
       : 'normal';
   return STATUS_OF[worst];
-}
-
-/** The next one to ask has to know that there was an alarm. Who may not write the configuration only asks. */
-async function remember(context: Context, name: string, alarm: Alarm): Promise<void> {
-  try {
-    await changeConfiguration(context.environment, (now) => ({
-      ...now,
-      datastores: now.datastores.map((each) => (each.name === name ? { ...each, alarm } : each)),
-    }));
-  } catch (error) {
-    if (!isVimgError(error, 'READ_ONLY')) throw error;
-  }
 }
 
 function spaceTable(measured: readonly Measured[]): string[] {

@@ -5,10 +5,22 @@ import type { FileDeviceOptions } from './file-device.ts';
 import { folderOf, joinPath, nameOf } from './file-path.ts';
 import type { DiskFile, FileStatus, FileSystem } from './file-system.ts';
 import { filesOf } from './mounts.ts';
+import { PatientFile, type WaitForSpace } from './patient-file.ts';
+
+let waitForSpace: WaitForSpace | undefined;
+
+/**
+ * From now on, writes of every file that this process opens wait for space instead of failing: for a process whose
+ * clients cannot do anything sensible about a full disk. Without a policy they fail again.
+ */
+export function waitWhenFull(policy: WaitForSpace | undefined): void {
+  waitForSpace = policy;
+}
 
 /** @throws VimgError see {@link FileSystem} */
-export function openFile(path: string, options: FileDeviceOptions = {}): Promise<DiskFile> {
-  return filesOf(path).open(path, options);
+export async function openFile(path: string, options: FileDeviceOptions = {}): Promise<DiskFile> {
+  const file = await filesOf(path).open(path, options);
+  return waitForSpace && !file.readOnly ? new PatientFile(file, waitForSpace) : file;
 }
 
 /** Undefined when nothing has the name. */

@@ -10,6 +10,7 @@ import { openFile } from '../device/files.ts';
 import { closedGate } from '../image/gate-policies.ts';
 import { probeFormat } from '../image/probe.ts';
 import type { FormatRegistry } from '../image/registry.ts';
+import { changeConfiguration, type Environment } from './configuration.ts';
 import type { Alarm, Thresholds } from './configuration-schema.ts';
 import type { OpenDatastore } from './datastore.ts';
 import { filesBelow } from './files-below.ts';
@@ -83,4 +84,16 @@ export function nextAlarm(now: Alarm, percentUsed: number, thresholds: Threshold
   if (percentUsed >= critical || (now === 'critical' && percentUsed > critical - recovery)) return 'critical';
   if (percentUsed >= warning || (now !== 'normal' && percentUsed > warning - recovery)) return 'warning';
   return 'normal';
+}
+
+/** The next one to ask has to know that there was an alarm. Who may not write the configuration only asks. */
+export async function rememberAlarm(name: string, alarm: Alarm, environment: Environment): Promise<void> {
+  try {
+    await changeConfiguration(environment, (now) => ({
+      ...now,
+      datastores: now.datastores.map((each) => (each.name === name ? { ...each, alarm } : each)),
+    }));
+  } catch (error) {
+    if (!isVimgError(error, 'READ_ONLY')) throw error;
+  }
 }

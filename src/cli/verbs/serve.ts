@@ -22,6 +22,7 @@ import { runCaptive } from '../captive-command.ts';
 import { usage } from '../command-line.ts';
 import { describeError } from '../error-report.ts';
 import { type Access, type AccessOptions, accessOf, openDisk } from '../open-disk.ts';
+import { watchSpace } from '../space-watch.ts';
 import { ALLOW_OPTION, type Context, defineVerb, repeated, type Verb } from '../verb.ts';
 
 interface Options extends AccessOptions {
@@ -33,6 +34,7 @@ interface Options extends AccessOptions {
   readonly pidFile?: string;
   readonly snapshot?: string;
   readonly shared?: string;
+  readonly onFull?: string;
 }
 
 /** More sockets than this no process of ours should hold. */
@@ -61,6 +63,7 @@ export const verb: Verb = defineVerb<Options>({
     ['-n, --name <name>', 'name of the export; with several disks, once for each, in their order', repeated],
     ['--snapshot <name>', 'serve the disks as they were at this snapshot, to read only'],
     ['-e, --shared <number>', 'connections at once, of all clients together; 0 or nothing: 256'],
+    ['--on-full <way>', 'when storage is full: pause writers until there is space (default), or error'],
     ['--run <command>', 'run a command with $uri (and $uri1, $uri2…) set; serve as long as it runs'],
     ['--pid-file <path>', 'write the process ID here once clients can connect'],
     ALLOW_OPTION,
@@ -68,10 +71,12 @@ export const verb: Verb = defineVerb<Options>({
   async run(context, operands, options) {
     if (operands.length === 0) throw usage('Expecting the disks to serve');
     const names = exportNames(operands, options.name);
+    const watch = watchSpace(context, operands, options.onFull);
     const folder = await privateFolder(options);
     try {
       return await serve(context, operands, names, addressesOf(context, options, folder), options);
     } finally {
+      await watch.close();
       if (folder !== undefined) await rm(folder, { recursive: true, force: true });
     }
   },
