@@ -93,6 +93,7 @@ async function openTop(
           continue;
         }
       }
+      if (options.snapshot !== undefined) refuseSnapshot(driver, path);
       const internal = options.snapshot !== undefined && driver.can.snapshot && !driver.lifecycle;
       const layer = await driver.open(file, {
         readOnly,
@@ -107,6 +108,12 @@ async function openTop(
       throw error;
     }
   }
+}
+
+/** Its present content is not what was asked for. */
+function refuseSnapshot(driver: FormatDriver, path: string): void {
+  if (driver.can.snapshot || driver.lifecycle) return;
+  throw new VimgError('NOT_FOUND', `A ${driver.name} disk has no snapshots`, { op: 'open', path });
 }
 
 function refuseUnwritable(driver: FormatDriver, path: string): void {
