@@ -154,7 +154,7 @@ export class StagedSnapshot {
     await this.#tops[index]?.close();
     this.#tops[index] = await stageTop(
       disk,
-      nameOf(layerPathOf(path, this.#name)),
+      relativePath(folderOf(path), layerPathOf(path, this.#name)),
       stagedPathOf(path, this.#name),
       layer.virtualSize,
       { blocking: disk.blocking ?? true },

@@ -12,6 +12,8 @@ export interface DiskReference {
   readonly snapshot?: string;
 }
 
+/** What Node makes of bytes that are no character: the name that was meant is not known any more. */
+const NOT_UTF8 = '\ufffd';
 const NBD = /^nbds?(\+unix)?:/i;
 const JSON_NAME = /^json:/i;
 /** A protocol of other tools. */
@@ -20,10 +22,15 @@ const PROTOCOL = /^([A-Za-z][A-Za-z0-9+.-]+):\/\//;
 /**
  * The file that a name means, for a disk that is made or that takes no snapshot.
  *
- * @throws VimgError `UNSUPPORTED` for a datastore or NBD, `USAGE` for an empty name
+ * @throws VimgError `UNSUPPORTED` for a datastore or NBD, `USAGE` for a name that is empty or not UTF-8
  */
 export async function filePath(name: string): Promise<string> {
   if (name === '') throw new VimgError('USAGE', 'The name of a disk is empty');
+  if (name.includes(NOT_UTF8)) {
+    throw new VimgError('USAGE', `'${name}': the name is not valid UTF-8`, {
+      hint: 'give the file another name, or reach it through a symbolic link',
+    });
+  }
   if (name.startsWith('file:')) return name.slice('file:'.length);
   if (JSON_NAME.test(name)) {
     throw new VimgError('UNSUPPORTED', `'${name}': json: names are not supported`, { hint: 'name a file' });

@@ -58,8 +58,13 @@ export function relativePath(folder: string, path: string): string {
   const from = placed(folder);
   const to = placed(path);
   if (from?.place !== to?.place) return to ? written(to) : resolve(path);
-  return from && to ? posix.relative(from.inner, to.inner) : relative(folder, path);
+  if (from && to) return posix.relative(from.inner, to.inner);
+  const found = relative(folder, path);
+  return COLON_FIRST.test(found) ? `./${found}` : found;
 }
+
+/** A file's name that would read as that of a place or a protocol. */
+const COLON_FIRST = /^[^/]*:/;
 
 /** Whether a path lies below a folder; both without symbolic links. */
 export function isBelow(path: string, folder: string): boolean {
