@@ -4,7 +4,7 @@
  * Output to stdout is gathered into large writes; stderr is written at once, after what stdout holds. A reader that
  * goes away (`vimg map disk | head -1`) ends the tool quietly.
  */
-import { VimgError } from '../base/errors.ts';
+import { fromSystemError, VimgError } from '../base/errors.ts';
 
 const GATHER_BYTES = 1 << 16;
 
@@ -87,7 +87,8 @@ export class Terminal {
     this.flush();
     await new Promise((resolve) => setImmediate(resolve)); // a failed write is reported in the next turn
     if (this.#failure !== undefined && !this.brokenPipe) {
-      throw new VimgError('IO', 'Could not write the output', { cause: this.#failure });
+      const { message } = fromSystemError(this.#failure);
+      throw new VimgError('IO', message, { op: 'write the output', cause: this.#failure });
     }
   }
 

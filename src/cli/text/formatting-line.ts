@@ -5,7 +5,7 @@ import { printable } from './printable.ts';
 
 /** qemu-img lists options in this order; those of ours follow the size. */
 const BEFORE_SIZE: readonly string[] = ['cluster_size', 'extended_l2', 'preallocation', 'compression_type'];
-const LAST: readonly string[] = ['data_file', 'data_file_raw', 'compat', 'lazy_refcounts', 'refcount_bits'];
+const LAST: readonly string[] = ['data_file', 'data_file_raw', 'lazy_refcounts', 'refcount_bits'];
 
 export function formattingLine(
   path: string,
@@ -30,11 +30,12 @@ export function formattingLine(
       return value === undefined ? [] : [`${name}=${value}`];
     });
   const first = take(driver.name === 'raw' ? [] : BEFORE_SIZE);
+  const version = take(['compat']);
   const last = take(LAST);
   const rest = take([...shown.keys()]);
   const behind =
     backing === undefined ? [] : [`backing_file=${backing.path}`, `backing_fmt=${backing.format ?? ''}`];
-  const parts = [`fmt=${driver.name}`, ...first, `size=${size}`, ...behind, ...rest, ...last];
+  const parts = [`fmt=${driver.name}`, ...first, `size=${size}`, ...version, ...behind, ...rest, ...last];
   return printable(`Formatting '${path}', ${parts.join(' ')}`);
 }
 

@@ -48,7 +48,7 @@ export const verb: Verb = defineVerb<Options>({
     });
     try {
       const oldSize = disk.virtualSize;
-      const newSize = sizeAfter(oldSize, change);
+      const newSize = sizeAfter(oldSize, change, disk.format === 'raw');
       refuseBadSize(context, oldSize, newSize, options);
       await disk.resize(newSize);
       if (preallocation !== 'off' && newSize > oldSize) {
@@ -63,10 +63,12 @@ export const verb: Verb = defineVerb<Options>({
   },
 });
 
-function sizeAfter(oldSize: number, change: string): number {
+/** @param rounded the format keeps whole sectors itself, as when it is created */
+function sizeAfter(oldSize: number, change: string, rounded: boolean): number {
   const sign = /^[+-]/.exec(change)?.[0];
   const bytes = parseSize(sign === undefined ? change : change.slice(1));
-  const newSize = sign === undefined ? bytes : sign === '+' ? oldSize + bytes : oldSize - bytes;
+  const asked = sign === undefined ? bytes : sign === '+' ? oldSize + bytes : oldSize - bytes;
+  const newSize = rounded ? Math.ceil(asked / SECTOR) * SECTOR : asked;
   if (newSize <= 0) throw usage('New image size must be positive');
   if (!Number.isSafeInteger(newSize)) throw new VimgError('LIMIT', 'The new size is too large');
   return newSize;
