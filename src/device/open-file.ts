@@ -141,3 +141,18 @@ function refusalHint(mode: LockMode, holders: readonly LockHolder[]): string {
   const step = mode === 'write' ? 'stop it, or work on a clone' : 'stop it, or read a snapshot';
   return other === undefined ? step : `${step}; it was started as: ${other.command}`;
 }
+
+/** Processes that hold a lock on a file of the host, as far as /proc tells. Takes milliseconds. */
+export function lockHolders(path: string): LockHolder[] {
+  let fd: number;
+  try {
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch {
+    return []; // not to be looked at by us
+  }
+  try {
+    return findLockHolders(fd, LOCK_BYTES.first, LOCK_BYTES.last);
+  } finally {
+    closeSync(fd);
+  }
+}

@@ -81,11 +81,15 @@ async function openTop(
   readOnly: boolean,
   gate: Gate,
 ): Promise<{ layer: Layer; probed: boolean }> {
-  const lock = (options.lock ?? true) ? (readOnly ? 'read' : 'write') : 'none';
+  const wanted = (options.lock ?? true) ? (readOnly ? 'read' : 'write') : 'none';
+  // A snapshot that is a layer is read beside whoever writes the disk: of the disk itself only its header counts.
+  const lock = options.snapshot === undefined ? wanted : 'none';
   for (;;) {
     const file = await openFile(path, { readOnly, lock, blocking: options.blocking ?? true });
     try {
       const { driver, probed } = await chooseDriver(file, options);
+      const passedOver = options.snapshot !== undefined && driver.lifecycle !== undefined;
+      if (lock !== wanted && !passedOver) await file.changeLock(wanted);
       if (!readOnly) {
         refuseUnwritable(driver, path);
         if (await driver.lifecycle?.settle(file, path)) {
@@ -100,7 +104,7 @@ async function openTop(
         gate,
         ...(internal ? { snapshot: options.snapshot as string } : {}),
         ...(options.fresh ? { fresh: true } : {}),
-        ...(options.infoOnly ? { infoOnly: true } : {}),
+        ...(options.infoOnly || passedOver ? { infoOnly: true } : {}),
       });
       return { layer, probed };
     } catch (error) {

@@ -1,6 +1,6 @@
 /** Walking a disk's map with neighbours of one kind merged: what `map` shows. Nothing is read but metadata. */
 import type { DiskImage, MapExtent } from '../image/disk-image.ts';
-import { throwIfCancelled } from './job.ts';
+import { breathe, throwIfCancelled } from './job.ts';
 
 /** A part of the disk, in bytes. */
 export interface MapOptions {
@@ -16,8 +16,10 @@ export async function* mapDisk(disk: DiskImage, options: MapOptions = {}): Async
   const start = options.offset ?? 0;
   const end = Math.min(disk.size, start + (options.length ?? disk.size));
   let held: MapExtent | undefined;
+  let steps = 0;
   for (let offset = start; offset < end; ) {
     throwIfCancelled(options.signal);
+    await breathe(++steps);
     const extent = await disk.mapAt(offset, end - offset);
     offset += extent.length;
     if (held !== undefined && continues(held, extent)) {

@@ -9,7 +9,7 @@
  */
 import type { DiskImage } from '../image/disk-image.ts';
 import type { Layer } from '../image/layer.ts';
-import { type JobOptions, throwIfCancelled } from './job.ts';
+import { breathe, type JobOptions, throwIfCancelled } from './job.ts';
 
 export interface LayerUsage {
   readonly path: string;
@@ -37,8 +37,10 @@ const METADATA_FLOOR = 4 * 1024 * 1024;
 /** Walks the disk's map and adds up. Reads no data. */
 export async function diskUsage(disk: DiskImage, options: JobOptions = {}): Promise<DiskUsage> {
   const live = new Array<number>(disk.layers.length).fill(0);
+  let steps = 0;
   for (let offset = 0; offset < disk.size; ) {
     throwIfCancelled(options.signal);
+    await breathe(++steps);
     const extent = await disk.mapAt(offset, disk.size - offset);
     if (extent.data) live[extent.depth] = (live[extent.depth] ?? 0) + extent.length;
     offset += extent.length;

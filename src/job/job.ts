@@ -13,3 +13,12 @@ export interface JobOptions {
 export function throwIfCancelled(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new VimgError('CANCELLED', 'Interrupted');
 }
+
+/** Steps that a job takes before it lets others have the thread, when all of them ended in the same tick. */
+const STEPS_AT_ONCE = 256;
+
+/** Call before each step of a long walk: a server goes on answering meanwhile. @returns a promise now and then */
+export function breathe(step: number): Promise<void> | undefined {
+  if (step % STEPS_AT_ONCE !== 0) return undefined;
+  return new Promise((resolve) => setImmediate(resolve));
+}

@@ -1,6 +1,7 @@
 /** `vimg attr`: attributes of a disk, without touching its data. */
 import { VimgError } from '../../base/errors.ts';
 import { usage, wantsJson } from '../command-line.ts';
+import { hereOrThere } from '../disk-owner.ts';
 import { lifecycleDisk } from '../lifecycle-disk.ts';
 import { printable } from '../text/printable.ts';
 import { defineVerb, OUTPUT_OPTION, repeated, type Verb } from '../verb.ts';
@@ -29,7 +30,12 @@ export const verb: Verb = defineVerb<Options>({
     const change = readChange(words, options.unset ?? []);
     const { path, lifecycle } = await lifecycleDisk(name, undefined, 'use attributes of');
     if (change.size > 0) {
-      await lifecycle.changeAttributes(path, change);
+      await hereOrThere(
+        context,
+        path,
+        () => lifecycle.changeAttributes(path, change),
+        (owner) => owner.changeAttributes(change),
+      );
       return 0;
     }
     const attributes = await lifecycle.readAttributes(path);

@@ -2,10 +2,19 @@
 import { formatSize } from '../../base/size.ts';
 import { type DiskUsage, diskUsage } from '../../job/disk-usage.ts';
 import { usage, wantsJson } from '../command-line.ts';
-import { type AccessOptions, accessOf, openDisk } from '../open-disk.ts';
+import { hereOrThere } from '../disk-owner.ts';
+import { diskReference } from '../disk-reference.ts';
+import { type Access, type AccessOptions, accessOf, openDisk } from '../open-disk.ts';
 import { printable } from '../text/printable.ts';
 import { shownPath } from '../text/shown-path.ts';
-import { ALLOW_OPTION, defineVerb, FORCE_SHARE_OPTION, OUTPUT_OPTION, type Verb } from '../verb.ts';
+import {
+  ALLOW_OPTION,
+  type Context,
+  defineVerb,
+  FORCE_SHARE_OPTION,
+  OUTPUT_OPTION,
+  type Verb,
+} from '../verb.ts';
 
 interface Options extends AccessOptions {
   readonly output?: string;
@@ -32,19 +41,28 @@ export const verb: Verb = defineVerb<Options>({
     const access = accessOf(context, options, operands);
     const results: Record<string, unknown>[] = [];
     for (const name of operands) {
-      const disk = await openDisk(context, name, access, { format: options.format });
-      try {
-        const usageOfDisk = await diskUsage(disk, { signal: context.signal });
-        if (json) results.push(usageJson(name, usageOfDisk));
-        else context.terminal.write(usageText(name, usageOfDisk));
-      } finally {
-        await disk.close();
-      }
+      const { path, snapshot } = await diskReference(name);
+      const usageHere = (): Promise<DiskUsage> => usageOf(context, name, access, options);
+      const usageOfDisk =
+        snapshot === undefined
+          ? await hereOrThere(context, path, usageHere, (owner) => owner.usage(context.signal))
+          : await usageHere();
+      if (json) results.push(usageJson(name, usageOfDisk));
+      else context.terminal.write(usageText(name, usageOfDisk));
     }
     if (json) context.terminal.json(results.length === 1 ? results[0] : results);
     return 0;
   },
 });
+
+async function usageOf(context: Context, name: string, access: Access, options: Options): Promise<DiskUsage> {
+  const disk = await openDisk(context, name, access, { format: options.format });
+  try {
+    return await diskUsage(disk, { signal: context.signal });
+  } finally {
+    await disk.close();
+  }
+}
 
 function usageText(name: string, disk: DiskUsage): string {
   const rows: readonly (readonly [string, number])[] = [

@@ -4,6 +4,8 @@ import { parseSize } from '../../base/size.ts';
 import type { MapExtent } from '../../image/disk-image.ts';
 import { mapDisk } from '../../job/disk-map.ts';
 import { usage, wantsJson } from '../command-line.ts';
+import { hereOrThere } from '../disk-owner.ts';
+import { diskReference } from '../disk-reference.ts';
 import { type AccessOptions, accessOf, openDisk } from '../open-disk.ts';
 import type { Terminal } from '../terminal.ts';
 import { MAP_HEADING, mapJson, mapLine } from '../text/map-text.ts';
@@ -44,36 +46,62 @@ export const verb: Verb = defineVerb<Options>({
     const json = wantsJson(options.output);
     const start = options.startOffset === undefined ? 0 : parseSize(options.startOffset);
     const length = options.maxLength === undefined ? undefined : parseSize(options.maxLength);
-    const disk = await openDisk(context, name, accessOf(context, options, operands), {
-      format: options.format,
-    });
-    try {
-      const extents = mapDisk(disk, {
-        offset: start,
-        signal: context.signal,
-        ...(length === undefined ? {} : { length }),
+    const printer = json ? new JsonPrinter(context.terminal, start) : new LinePrinter(context.terminal, name);
+    const { signal } = context;
+    const here = async (): Promise<void> => {
+      const disk = await openDisk(context, name, accessOf(context, options, operands), {
+        format: options.format,
       });
-      if (json) await printJson(context.terminal, extents, start);
-      else await printLines(context.terminal, extents, name);
-    } finally {
-      await disk.close();
+      try {
+        const range = { offset: start, signal, ...(length === undefined ? {} : { length }) };
+        for await (const extent of mapDisk(disk, range)) printer.print(extent);
+      } finally {
+        await disk.close();
+      }
+    };
+    const { path, snapshot } = await diskReference(name);
+    if (snapshot !== undefined) await here();
+    else {
+      await hereOrThere(context, path, here, (owner) =>
+        owner.map(
+          { offset: start, length: length ?? null },
+          (extents) => {
+            for (const extent of extents) printer.print(extent);
+          },
+          signal,
+        ),
+      );
     }
+    printer.finish();
     return 0;
   },
 });
 
-async function printJson(
-  terminal: Terminal,
-  extents: AsyncGenerator<MapExtent>,
-  start: number,
-): Promise<void> {
-  let separator = '[';
-  for await (const extent of extents) {
-    terminal.write(`${separator}${mapJson(extent)}`);
-    separator = ',\n';
+/** Prints extents as they come. */
+interface Printer {
+  print(extent: MapExtent): void;
+  finish(): void;
+}
+
+class JsonPrinter implements Printer {
+  readonly #terminal: Terminal;
+  readonly #start: number;
+  #separator = '[';
+
+  constructor(terminal: Terminal, start: number) {
+    this.#terminal = terminal;
+    this.#start = start;
   }
-  if (separator === '[') terminal.write(`[${mapJson(emptyExtent(start))}`);
-  terminal.write(']\n');
+
+  print(extent: MapExtent): void {
+    this.#terminal.write(`${this.#separator}${mapJson(extent)}`);
+    this.#separator = ',\n';
+  }
+
+  finish(): void {
+    if (this.#separator === '[') this.#terminal.write(`[${mapJson(emptyExtent(this.#start))}`);
+    this.#terminal.write(']\n');
+  }
 }
 
 /** What qemu-img prints when the range is empty. */
@@ -81,19 +109,33 @@ function emptyExtent(offset: number): MapExtent {
   return { offset, length: 0, depth: 0, present: false, zero: false, data: false, compressed: false };
 }
 
-async function printLines(
-  terminal: Terminal,
-  extents: AsyncGenerator<MapExtent>,
-  name: string,
-): Promise<void> {
-  terminal.line(MAP_HEADING);
-  for await (const extent of extents) {
-    if (!extent.data) continue;
+class LinePrinter implements Printer {
+  readonly #terminal: Terminal;
+  readonly #name: string;
+  #headed = false;
+
+  constructor(terminal: Terminal, name: string) {
+    this.#terminal = terminal;
+    this.#name = name;
+  }
+
+  print(extent: MapExtent): void {
+    this.#head();
+    if (!extent.data) return;
     if (extent.fileOffset === undefined) {
       throw new VimgError('UNSUPPORTED', 'File contains external, encrypted or compressed clusters.', {
-        hint: `\`map --output=json ${name}\` shows those too`,
+        hint: `\`map --output=json ${this.#name}\` shows those too`,
       });
     }
-    terminal.line(mapLine(extent, shownPath(extent.fileName ?? '', name)));
+    this.#terminal.line(mapLine(extent, shownPath(extent.fileName ?? '', this.#name)));
+  }
+
+  finish(): void {
+    this.#head();
+  }
+
+  #head(): void {
+    if (!this.#headed) this.#terminal.line(MAP_HEADING);
+    this.#headed = true;
   }
 }

@@ -1,9 +1,10 @@
 /** `vimg resize`: the size that a guest sees. Shrinking has to be asked for: it throws data away. */
 import { VimgError } from '../../base/errors.ts';
 import { formatSize, parseSize } from '../../base/size.ts';
-import type { DiskImage } from '../../image/disk-image.ts';
-import { throwIfCancelled } from '../../job/job.ts';
+import { preallocate } from '../../job/preallocate.ts';
 import { usage } from '../command-line.ts';
+import { hereOrThere } from '../disk-owner.ts';
+import { diskReference } from '../disk-reference.ts';
 import { type AccessOptions, accessOf, openDisk } from '../open-disk.ts';
 import { ALLOW_OPTION, type Context, defineVerb, QEMU_OBJECT_OPTION, type Verb } from '../verb.ts';
 
@@ -13,8 +14,11 @@ interface Options extends AccessOptions {
   readonly preallocation?: string;
 }
 
+/** The size that is asked for, of a disk that has this one. */
+type SizeChange = (oldSize: number, format: string) => number;
+type Preallocation = 'off' | 'falloc' | 'full';
+
 const SECTOR = 512;
-const FULL_PIECE = 1024 * 1024;
 
 export const verb: Verb = defineVerb<Options>({
   name: 'resize',
@@ -41,27 +45,52 @@ export const verb: Verb = defineVerb<Options>({
       throw usage(`Invalid preallocation mode '${preallocation}'`, 'it is off, falloc or full');
     }
     parseSize(change.replace(/^[+-]/, '')); // before the disk is touched
-    const disk = await openDisk(context, name, accessOf(context, options, [name]), {
-      format: options.format,
-      readOnly: false,
-      trusts: 'resize',
-    });
-    try {
-      const oldSize = disk.virtualSize;
-      const newSize = sizeAfter(oldSize, change, disk.format === 'raw');
+    const sizes: SizeChange = (oldSize, format) => {
+      const newSize = sizeAfter(oldSize, change, format === 'raw');
       refuseBadSize(context, oldSize, newSize, options);
-      await disk.resize(newSize);
-      if (preallocation !== 'off' && newSize > oldSize) {
-        await preallocate(disk, oldSize, newSize, preallocation, context.signal);
-      }
-      await disk.flush();
-    } finally {
-      await disk.close();
-    }
+      return newSize;
+    };
+    const { signal } = context;
+    const { path } = await diskReference(name);
+    await hereOrThere(
+      context,
+      path,
+      () => resizeHere(context, name, sizes, preallocation as Preallocation, options),
+      async (owner) => {
+        const { size: from, format } = owner.disk;
+        await owner.resize(
+          { from, to: sizes(from, format), preallocation: preallocation as Preallocation },
+          signal,
+        );
+      },
+    );
     if (!options.quiet) context.terminal.line('Image resized.');
     return 0;
   },
 });
+
+async function resizeHere(
+  context: Context,
+  name: string,
+  sizes: SizeChange,
+  preallocation: Preallocation,
+  options: Options,
+): Promise<void> {
+  const disk = await openDisk(context, name, accessOf(context, options, [name]), {
+    format: options.format,
+    readOnly: false,
+    trusts: 'resize',
+  });
+  try {
+    const oldSize = disk.virtualSize;
+    const newSize = sizes(oldSize, disk.format);
+    await disk.resize(newSize);
+    if (preallocation !== 'off') await preallocate(disk, oldSize, newSize, preallocation, context.signal);
+    await disk.flush();
+  } finally {
+    await disk.close();
+  }
+}
 
 /** @param rounded the format keeps whole sectors itself, as when it is created */
 function sizeAfter(oldSize: number, change: string, rounded: boolean): number {
@@ -88,22 +117,4 @@ function refuseBadSize(context: Context, oldSize: number, newSize: number, optio
     'Use the --shrink option to perform a shrink operation.',
     `everything behind ${formatSize(newSize)} will be lost: shrink partitions and file systems in the guest first`,
   );
-}
-
-async function preallocate(
-  disk: DiskImage,
-  from: number,
-  to: number,
-  mode: string,
-  signal: AbortSignal,
-): Promise<void> {
-  if (mode === 'falloc') {
-    await disk.writeZeroes(from, to - from, { keepAllocated: true });
-    return;
-  }
-  const zeroes = new Uint8Array(FULL_PIECE);
-  for (let at = from; at < to; at += FULL_PIECE) {
-    throwIfCancelled(signal);
-    await disk.pwrite(zeroes.subarray(0, Math.min(FULL_PIECE, to - at)), at);
-  }
 }

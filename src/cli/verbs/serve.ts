@@ -22,6 +22,7 @@ import { runCaptive } from '../captive-command.ts';
 import { usage } from '../command-line.ts';
 import { describeError } from '../error-report.ts';
 import { type Access, type AccessOptions, accessOf, openDisk } from '../open-disk.ts';
+import { startControl } from '../serving-control.ts';
 import { watchSpace } from '../space-watch.ts';
 import { ALLOW_OPTION, type Context, defineVerb, repeated, type Verb } from '../verb.ts';
 
@@ -143,10 +144,11 @@ async function serve(
       exports.push(exportDisk(disk, names[index] as string));
     }
     const server = await NbdServer.listen(addresses, { exports, limits, onError: tellOnce(context) });
+    const control = await startControl(context, disks);
     try {
       return await whileServing(context, server, names, options);
     } finally {
-      await server.close();
+      await Promise.all([server.close(), control.close()]);
     }
   } finally {
     await closeAll(disks);

@@ -3,10 +3,11 @@ import { formats } from '../../../formats/index.ts';
 import { VimgError } from '../../base/errors.ts';
 import { formatSize } from '../../base/size.ts';
 import type { SnapshotInfo } from '../../image/layer.ts';
-import type { LayerSnapshot } from '../../image/lifecycle.ts';
+import type { DeletePlan, LayerSnapshot } from '../../image/lifecycle.ts';
 import { driverOf } from '../../image/snapshot.ts';
 import { type SnapshotEntry, snapshotEntry } from '../../job/image-info.ts';
 import { usage, wantsJson } from '../command-line.ts';
+import { hereOrThere, refuseServed } from '../disk-owner.ts';
 import { filePath } from '../disk-reference.ts';
 import { type LifecycleDisk, lifecycleContext, lifecycleDisk } from '../lifecycle-disk.ts';
 import { type Access, type AccessOptions, accessOf, knownFormat, openDisk } from '../open-disk.ts';
@@ -68,8 +69,8 @@ export const verb: Verb = defineVerb<Options>({
     if (operands.length === 0) throw usage('Expecting one image file name');
     if (context.likeQemuImg && asked.length === 0) return 0; // qemu-img opens the disk and does nothing
     const access = accessOf(context, options, operands);
-    if (options.create !== undefined) await create(operands, options.create, options);
-    else if (options.apply !== undefined) await apply(operands, options.apply, options);
+    if (options.create !== undefined) await create(context, operands, options.create, options);
+    else if (options.apply !== undefined) await apply(context, operands, options.apply, options);
     else if (options.delete !== undefined)
       await remove(context, operands, options.delete, access, options, json);
     else await list(context, operands, access, options, json);
@@ -77,19 +78,35 @@ export const verb: Verb = defineVerb<Options>({
   },
 });
 
-async function create(names: readonly string[], snapshot: string, options: Options): Promise<void> {
+async function create(
+  context: Context,
+  names: readonly string[],
+  snapshot: string,
+  options: Options,
+): Promise<void> {
   const disks = await disksOf(names, options, `create snapshot '${snapshot}' of`);
   const [first] = disks as [LifecycleDisk];
-  await first.lifecycle.createSnapshot(
-    disks.map((disk) => disk.path),
-    snapshot,
+  const paths = disks.map((disk) => disk.path);
+  await hereOrThere(
+    context,
+    paths,
+    () => first.lifecycle.createSnapshot(paths, snapshot),
+    (owner) => owner.snapshot(paths, snapshot),
   );
 }
 
-async function apply(names: readonly string[], snapshot: string, options: Options): Promise<void> {
+async function apply(
+  context: Context,
+  names: readonly string[],
+  snapshot: string,
+  options: Options,
+): Promise<void> {
   const disks = await disksOf(names, options, `apply snapshot '${snapshot}' to`);
   for (const disk of disks) await requireSnapshot(disk, snapshot, 'apply');
-  for (const disk of disks) await disk.lifecycle.revertSnapshot(disk.path, snapshot);
+  for (const { path, lifecycle } of disks) {
+    const refuse = refuseServed(`apply snapshot '${snapshot}' to`, path);
+    await hereOrThere(context, path, () => lifecycle.revertSnapshot(path, snapshot), refuse);
+  }
 }
 
 async function remove(
@@ -105,11 +122,14 @@ async function remove(
   const shared = lifecycleContext(access);
   const plans: Record<string, unknown>[] = [];
   for (const { path, lifecycle } of disks) {
-    const plan = options.plan
-      ? await lifecycle.planDelete(path, snapshot)
-      : await withProgress(context, options, (onProgress) =>
-          lifecycle.deleteSnapshot(path, snapshot, { ...shared, signal: context.signal, onProgress }),
-        );
+    const work = (): Promise<DeletePlan> =>
+      options.plan
+        ? lifecycle.planDelete(path, snapshot)
+        : withProgress(context, options, (onProgress) =>
+            lifecycle.deleteSnapshot(path, snapshot, { ...shared, signal: context.signal, onProgress }),
+          );
+    const refuse = refuseServed(`delete snapshot '${snapshot}' of`, path);
+    const plan = await hereOrThere(context, path, work, refuse);
     plans.push({ filename: path, ...plan });
     if (options.plan && !json) {
       const moves = plan.bytes === 0 ? 'nothing is copied' : `${formatSize(plan.bytes)} are copied`;

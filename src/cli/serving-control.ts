@@ -1,0 +1,35 @@
+/** The control socket of `vimg serve`: other calls of the tool find it by the lock of a disk. */
+import { formats } from '../../formats/index.ts';
+import { isVimgError } from '../base/errors.ts';
+import { controlFolders, ownControlPath } from '../control/control-place.ts';
+import { ControlServer } from '../control/control-server.ts';
+import type { DiskImage } from '../image/disk-image.ts';
+import { controlMethods } from '../serving/control-methods.ts';
+import { OpenDiskSet } from '../serving/open-disk-set.ts';
+import { describeError } from './error-report.ts';
+import type { Context } from './verb.ts';
+
+/** Closed before the disks are: what is under way in them ends first. */
+export interface ServingControl {
+  close(): Promise<void>;
+}
+
+/** Listens; where that cannot be, says so, and serving goes on without. */
+export async function startControl(context: Context, disks: readonly DiskImage[]): Promise<ServingControl> {
+  const open = new OpenDiskSet(disks, formats);
+  try {
+    const uid = process.getuid?.() ?? -1;
+    const path = await ownControlPath(controlFolders(context.environment, uid), uid);
+    const server = await ControlServer.listen(path, controlMethods(open));
+    return {
+      async close() {
+        await server.close();
+        await open.idle();
+      },
+    };
+  } catch (error) {
+    if (!isVimgError(error)) throw error;
+    context.terminal.note(`${context.program}: warning: there is no control socket: ${describeError(error)}`);
+    return { close: () => open.idle() };
+  }
+}
