@@ -21,6 +21,13 @@ export class BlockGate {
     return this.#busy.size;
   }
 
+  /** The table pages of all busy blocks. */
+  pages(): Set<MetadataPage> {
+    const pages = new Set<MetadataPage>();
+    for (const { page } of this.#busy.values()) pages.add(page);
+    return pages;
+  }
+
   isBusy(block: number): boolean {
     return this.#busy.size > 0 && this.#busy.has(block);
   }

@@ -39,7 +39,7 @@ export class BlockPlacer {
     const page = this.#map.metadata.cachedTable(index) ?? this.#map.metadata.table(index);
     if (isPromise(page)) return page.then(() => this.place(offset, length, into));
     if (page && this.#placeMapped(page, block, offset, length, into)) return;
-    if (!this.#map.metadata.hasRoom(this.#map.gate.size + 1)) {
+    if (!this.#map.hasRoom) {
       return this.#map.makeRoom().then(() => this.place(offset, length, into));
     }
     const table = page ?? this.#map.metadata.tableForWrite(index);

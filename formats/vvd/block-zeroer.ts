@@ -54,7 +54,7 @@ export class BlockZeroer {
     this.#map.throwFailure();
     const again = (): number => from;
     if (this.#map.gate.isBusy(block)) return this.#map.gate.wait(block).then(again);
-    if (!this.#map.metadata.hasRoom(this.#map.gate.size + 1)) return this.#map.makeRoom().then(again);
+    if (!this.#map.hasRoom) return this.#map.makeRoom().then(again);
     const index = Math.floor(block / ENTRIES);
     const found = this.#map.metadata.table(index);
     if (isPromise(found)) return found.then(again);

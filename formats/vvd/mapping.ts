@@ -51,6 +51,14 @@ export class Mapping {
     if (failure) throw failure;
   }
 
+  /**
+   * Whether one block more can be changed before a transaction is needed. Most often a rough count says so; only where
+   * it does not are the pages of the busy blocks counted, which most often are few, and dirty already.
+   */
+  get hasRoom(): boolean {
+    return this.metadata.hasRoom(this.gate.size + 1) || this.metadata.hasRoomBeside(this.gate.pages());
+  }
+
   /** Ends when the next transaction has room for what is being placed. */
   async makeRoom(): Promise<void> {
     if (this.metadata.hasChanges) await this.metadata.commit();
@@ -61,12 +69,12 @@ export class Mapping {
   async enter(block: number): Promise<MetadataPage> {
     for (;;) {
       await this.gate.wait(block);
-      if (!this.metadata.hasRoom(this.gate.size + 1)) {
+      if (!this.hasRoom) {
         await this.makeRoom();
         continue;
       }
       const page = await this.metadata.tableForWrite(Math.floor(block / ENTRIES));
-      if (this.gate.isBusy(block) || !this.metadata.hasRoom(this.gate.size + 1)) continue;
+      if (this.gate.isBusy(block) || !this.hasRoom) continue;
       this.gate.enter(block, 1, page); // in this tick: whoever waits for the promise comes later
       return page;
     }

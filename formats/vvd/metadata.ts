@@ -171,6 +171,19 @@ export class Metadata {
     return used + 2 * more + 2 <= this.#capacity;
   }
 
+  /** As {@link hasRoom} for one more page, where it is known which pages (each once) are going to be changed. */
+  hasRoomBeside(pages: Iterable<MetadataPage>): boolean {
+    let count = this.#dirtyTables.size + this.#dirtyDirectories.size + SPACE_PAGES;
+    const directories = new Set<MetadataPage>();
+    for (const page of pages) {
+      if (page.dirty) continue;
+      count++;
+      const directory = this.#pages.directoryOf(page.index);
+      if (!directory.dirty) directories.add(directory);
+    }
+    return count + directories.size + 2 <= this.#capacity;
+  }
+
   /** The sticky failure, if a transaction failed. */
   get failure(): VimgError | undefined {
     return this.#failure;

@@ -25,7 +25,7 @@ export async function clearFrom(map: Mapping, size: number, tables: number): Pro
       index += map.metadata.absentTables(index, tables - index) - 1;
       continue;
     }
-    if (!map.metadata.hasRoom(map.gate.size + 1)) await map.metadata.commit();
+    if (!map.hasRoom) await map.metadata.commit();
     for (let slot = 0; slot < ENTRIES; slot++) {
       const block = index * ENTRIES + slot;
       if (block * map.blockSize >= size) clearBlock(map, page, slot);

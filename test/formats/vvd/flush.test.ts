@@ -135,3 +135,23 @@ describe('what a flush costs', () => {
     await disk.close();
   });
 });
+
+it('writes under way at once start no transaction while the journal holds all there is to change', async () => {
+  const memory = MemoryDevice.create(0);
+  await createVvd(memory, {
+    virtualSize: 512 * 1024 * KiB,
+    options: { block_size: BLOCK },
+    gate: closedGate,
+  });
+  const counted = new CountDevice(new DelayDevice(memory, 1));
+  const disk = await open(counted);
+  await disk.pwrite(new Uint8Array(KiB), 0);
+  counted.reset();
+  const data = new Uint8Array(2 * KiB).fill(7);
+  // 128 places, spread over all of the disk's table pages
+  await Promise.all(Array.from({ length: 128 }, (_, i) => disk.pwrite(data, (i + 1) * 63 * BLOCK)));
+  expect(counted.counts.flush.operations).toBe(0);
+  await disk.flush();
+  expect(counted.counts.flush.operations).toBe(2);
+  await disk.close();
+});
