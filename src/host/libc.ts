@@ -16,6 +16,7 @@ export interface Libc {
   lseek(fd: number, offset: number, whence: number): number;
   fcntl(fd: number, command: number, argument: Uint8Array): number;
   ioctl(fd: number, request: number, argument: Uint8Array): number;
+  setsockopt(fd: number, level: number, option: number, value: Int32Array, length: number): number;
   preadv2(fd: number, vectors: BigUint64Array, count: number, offset: number, flags: number): number;
   copyFileRange(
     sourceFd: number,
@@ -84,6 +85,7 @@ function bind(): Libc | undefined {
     lseek: here.func('int64_t lseek(int fd, int64_t offset, int whence)'),
     fcntl: here.func('int fcntl(int fd, int command, void *argument)'),
     ioctl: here.func('int ioctl(int fd, uint64_t request, void *argument)'),
+    setsockopt: here.func('int setsockopt(int fd, int level, int option, void *value, uint32_t length)'),
     preadv2: here.func('int64_t preadv2(int fd, void *vectors, int count, int64_t offset, int flags)'),
     copyFileRange,
     fallocateAsync: async (...args) => Math.abs(Math.min(await callAsync(koffi, fallocate, args), 0)),

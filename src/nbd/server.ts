@@ -7,6 +7,7 @@
 import { lstat, rm } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { fromSystemError, VimgError } from '../base/errors.ts';
+import { askForSendBuffer } from '../host/socket-buffer.ts';
 import { BufferPool } from './buffer-pool.ts';
 import { Connection, type ConnectionContext } from './connection.ts';
 import type { Export } from './export.ts';
@@ -20,6 +21,9 @@ export interface NbdServerOptions {
   /** Told of every error that a device gave and of connections that could not be accepted. */
   readonly onError?: (error: VimgError) => void;
 }
+
+/** Holds a reply of 1 MiB: it leaves in one step, where Linux's default of 208 KiB needs several. */
+const UNIX_SEND_BUFFER = 1024 * 1024;
 
 /** A new socket is for its owner alone. */
 const OWNER_ONLY = 0o177;
@@ -126,6 +130,8 @@ class Connections {
       socket.destroy();
       return;
     }
+    // The system grows buffers of TCP by itself, and stops doing so once it is told a size.
+    if (socket.remoteAddress === undefined) askForSendBuffer(socket, UNIX_SEND_BUFFER);
     const forget = (connection: Connection): void => {
       this.#open.delete(connection);
       if (this.#open.size === 0) this.#onEmpty?.();

@@ -83,6 +83,11 @@ export class RawClient {
     });
   }
 
+  /** Whether the transmission phase has extended headers. */
+  get extended(): boolean {
+    return this.#extended;
+  }
+
   send(bytes: Uint8Array): void {
     this.socket.write(bytes);
   }
