@@ -188,7 +188,8 @@ export class Judge {
     const { problems, leaked } = walkVvd(medium);
     ok(problems.length === 0, `the closed file: ${problems.slice(0, 5).join('; ')}`);
     this.counts.leakedMost = Math.max(this.counts.leakedMost, leaked);
-    if (this.#random.oneIn(20)) await this.#check(medium, written ? CLOSED : 'the file that was not written on');
+    if (this.#random.oneIn(20))
+      await this.#check(medium, written ? CLOSED : 'the file that was not written on');
   }
 
   /** The check of the format agrees: what a crash leaves is no corruption. */
