@@ -9,6 +9,7 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
+import { constants } from 'node:os';
 import { join } from 'node:path';
 import { type DirectoryResult, dir } from 'tmp-promise';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -79,14 +80,31 @@ describe('signals', () => {
     }
   }
 
-  it('a second SIGINT ends at once, and still leaves nothing', async () => {
+  it('more SIGINTs, until the process is gone, change neither the status nor what is left', async () => {
     const ended = await interrupted(['source.raw', 'target.vvd'], (child) => {
-      child.kill('SIGINT');
-      child.kill('SIGINT');
-      setTimeout(() => child.kill('SIGINT'), 20);
+      const again = setInterval(() => child.kill('SIGINT'), 1);
+      child.once('exit', () => clearInterval(again));
     });
     expect(ended.status).toBe(130);
     expect(readdirSync(work)).toEqual(['source.raw']);
+  });
+
+  it('a signal while the tool starts ends it as a shell expects, and leaves nothing', async () => {
+    for (const delayMs of [0, 20, 40, 60, 80, 120]) {
+      const child = spawn(process.execPath, [BUILT_TOOL, 'convert', '-r', '4M', 'source.raw', 'target.vvd'], {
+        cwd: work,
+        env: environment,
+        stdio: 'ignore',
+      });
+      const ended = new Promise<number>((resolve) =>
+        child.once('close', (status, signal) =>
+          resolve(status ?? 128 + constants.signals[signal ?? 'SIGHUP']),
+        ),
+      );
+      setTimeout(() => child.kill('SIGINT'), delayMs);
+      expect(await ended).toBe(130);
+      expect(readdirSync(work)).toEqual(['source.raw']);
+    }
   });
 
   it('work that has no place to stop at ends with the second SIGINT, and leaves nothing', async () => {
