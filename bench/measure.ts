@@ -31,6 +31,8 @@ export interface Side {
   readonly cpu: Summary;
   /** The largest resident memory of all runs. */
   readonly residentMiB: number;
+  /** The median of each detail that the runs printed. */
+  readonly details?: Readonly<Record<string, number>>;
 }
 
 const BARE_START: Contestant = {
@@ -92,7 +94,17 @@ function sideOf(side: Contestant, runs: readonly ProcessRun[], metric: Metric): 
     summary: summarize(values),
     cpu: summarize(runs.map((run) => run.cpuMilliseconds)),
     residentMiB: Math.max(...runs.map((run) => run.residentMiB)),
+    ...(side.readDetails
+      ? { details: medians(runs.map((run) => side.readDetails?.(run.stdout) ?? {})) }
+      : {}),
   };
+}
+
+function medians(all: readonly Readonly<Record<string, number>>[]): Record<string, number> {
+  const names = Object.keys(all[0] ?? {});
+  return Object.fromEntries(
+    names.map((name) => [name, summarize(all.map((each) => each[name] ?? 0)).median]),
+  );
 }
 
 /** @returns undefined when what the goal compares with is missing */

@@ -50,10 +50,15 @@ function rowOf(found: Measurement): string {
   return `| ${cells.join(' | ')} |`;
 }
 
-function sideText({ summary, residentMiB }: Side, metric: Metric): string {
+function sideText({ summary, residentMiB, details }: Side, metric: Metric): string {
   const value = summary.median;
   if (metric === 'MiB') return `${Math.round(value)} MiB`;
-  if (metric === '/s') return `${Math.round(value / 1000)} k/s`;
+  if (metric === '/s') {
+    const rate = value < 10_000 ? `${Math.round(value)} /s` : `${Math.round(value / 1000)} k/s`;
+    if (!details) return rate;
+    const { p50 = 0, p99 = 0, residentMiB: memory = 0 } = details;
+    return `${rate}; p50 ${p50} µs, p99 ${p99} µs; ${memory} MiB`;
+  }
   const time = value < 10_000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(1)} s`;
   return residentMiB > 0 ? `${time}, ${Math.round(residentMiB)} MiB` : time;
 }

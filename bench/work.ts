@@ -21,6 +21,8 @@ export interface Contestant {
   readonly cleanUp?: () => Promise<void>;
   /** Reads the measure from the program's output; for works whose metric is a rate. */
   readonly readRate?: (stdout: string) => number;
+  /** What else is worth a look: percentiles of latency in microseconds, memory in MiB. */
+  readonly readDetails?: (stdout: string) => Readonly<Record<string, number>>;
 }
 
 /** A work made ready at one size. */

@@ -8,6 +8,7 @@ import { convertSparseWorks } from './convert-sparse.ts';
 import { crashOpenWorks } from './crash-open.ts';
 import { largeDiskWorks } from './large-disk.ts';
 import { memoryWorks } from './memory.ts';
+import { serveWorks } from './serve.ts';
 
 export const works: readonly Work[] = [
   ...largeDiskWorks,
@@ -18,4 +19,5 @@ export const works: readonly Work[] = [
   ...convertWorks,
   ...compareWorks,
   ...memoryWorks,
+  ...serveWorks,
 ];
