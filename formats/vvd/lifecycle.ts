@@ -1,6 +1,6 @@
 /** The operations on whole VVD files, as the verbs call them. */
 import { isVimgError } from '../../src/base/errors.ts';
-import { folderOf, isWholePath, relativePath } from '../../src/device/file-path.ts';
+import { folderOf, isWholePath, nameOf, relativePath } from '../../src/device/file-path.ts';
 import type { Lifecycle } from '../../src/image/lifecycle.ts';
 import { changeAttributes, changeParentPath, listAttributes, storeAttributes } from './attribute-change.ts';
 import { openForChange, realDisk } from './disk-file.ts';
@@ -26,6 +26,7 @@ export const vvdLifecycle: Lifecycle = {
   baseForClone,
   recordClone,
   standingOn,
+  neededFor,
   seal: sealVvd,
   unseal: unsealVvd,
   readAttributes: listAttributes,
@@ -75,4 +76,15 @@ async function standingOn(path: string): Promise<string[]> {
   if (!header) return [];
   const clones = String((await listAttributes(disk)).get(CLONES_ATTRIBUTE) ?? '');
   return (await childrenOf(disk, header, clones)).map((child) => child.path);
+}
+
+async function neededFor(path: string): Promise<string | undefined> {
+  const disk = await realDisk(path);
+  const header = await peekHeader(disk);
+  if (!header) return undefined; // too damaged to be anything's parent
+  const children = await standingOn(disk);
+  if (children.length > 0) return `other disks stand on it (${children.map(nameOf).join(', ')})`;
+  if (isSealed(header)) return 'it is sealed';
+  const names = (await snapshotsOf(disk)).map(({ name }) => `'${name}'`);
+  return names.length > 0 ? `it has snapshots (${names.join(', ')})` : undefined;
 }

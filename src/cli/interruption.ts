@@ -34,8 +34,9 @@ export class Interruption {
     this.#controller.abort(new VimgError('CANCELLED', reason));
   }
 
-  /** Stops listening: signals act as usual again. */
+  /** Stops listening: signals act as usual again. Once interrupted, one that comes late still ends the tool as such. */
   dispose(): void {
+    if (this.#interrupted) return;
     for (const name of SIGNALS) process.off(name, this.#onSignal);
   }
 

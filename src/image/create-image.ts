@@ -12,6 +12,7 @@ import { closedGate } from './gate-policies.ts';
 import type { OpenDiskOptions } from './open-chain.ts';
 import { PendingFile } from './pending-file.ts';
 import type { FormatRegistry } from './registry.ts';
+import { lockReplaced } from './replacement.ts';
 
 export interface CreateImageOptions {
   readonly formats: FormatRegistry;
@@ -39,7 +40,8 @@ const SECTOR = 512;
 /**
  * Creates an empty image; durable when this returns.
  *
- * @throws VimgError `USAGE` without a size, `EXISTS`, `UNSUPPORTED`, `NO_SPACE`, `LOCKED`, `IO`
+ * @throws VimgError `USAGE` without a size, `EXISTS` (always, when the file is there and other disks need it),
+ *   `UNSUPPORTED`, `NO_SPACE`, `LOCKED`, `IO`
  */
 export async function createImage(path: string, options: CreateImageOptions): Promise<void> {
   const driver = options.formats.get(options.format);
@@ -48,7 +50,7 @@ export async function createImage(path: string, options: CreateImageOptions): Pr
   try {
     const size = options.size ?? backing?.size;
     if (size === undefined) throw new VimgError('USAGE', 'Image creation needs a size parameter', { path });
-    await writeAtomically(path, options.exclusive ?? false, async (file) => {
+    await writeAtomically(path, options.formats, options.exclusive ?? false, async (file) => {
       await driver.create?.(file, {
         virtualSize: Math.ceil(size / SECTOR) * SECTOR,
         options: options.options ?? {},
@@ -90,6 +92,7 @@ async function openBacking(
  */
 async function writeAtomically(
   path: string,
+  formats: FormatRegistry,
   exclusive: boolean,
   write: (file: BlockDevice) => Promise<void>,
 ): Promise<void> {
@@ -99,7 +102,7 @@ async function writeAtomically(
     await writeInPlace(path, write);
     return;
   }
-  if (status) await refuseInUse(path);
+  await (await lockReplaced(path, formats))?.close();
   const pending = await PendingFile.begin(path);
   try {
     const file = await openFile(pending.path, { readOnly: false, create: 'exclusive', lock: 'write' });
@@ -128,12 +131,6 @@ async function writeInPlace(path: string, write: (file: BlockDevice) => Promise<
   } finally {
     await file.close();
   }
-}
-
-/** @throws VimgError `LOCKED` when someone uses the file that is about to be replaced */
-async function refuseInUse(path: string): Promise<void> {
-  const file = await openFile(path, { readOnly: false, lock: 'write' });
-  await file.close();
 }
 
 /** How a file is named from the folder of another: what a header stores. */

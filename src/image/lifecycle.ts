@@ -105,6 +105,8 @@ export interface Lifecycle {
   recordClone(base: string, clone: string): Promise<boolean>;
   /** Files that are known to stand on this one: beside it, or told of by `recordClone`. */
   standingOn(path: string): Promise<string[]>;
+  /** Why the file must not be replaced by another disk: it is sealed, has snapshots, is a parent. For a message. */
+  neededFor(path: string): Promise<string | undefined>;
   seal(path: string, operation: LongOperation): Promise<void>;
   unseal(path: string, force: boolean): Promise<void>;
   readAttributes(path: string): Promise<Map<string, string | number | boolean>>;

@@ -89,7 +89,9 @@ class Comparison {
         }
         const found = this.#queue.length >= PARALLEL ? await this.#oldest() : undefined;
         if (found) return found;
-        this.#queue.push(this.#judge(part));
+        const judged = this.#judge(part);
+        judged.catch(() => undefined); // a failure is thrown when its turn comes, perhaps some ticks from now
+        this.#queue.push(judged);
       }
       while (this.#queue.length > 0) {
         const found = await this.#oldest();

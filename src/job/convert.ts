@@ -8,12 +8,13 @@ import { isVimgError, VimgError } from '../base/errors.ts';
 import type { MaybePromise } from '../base/maybe-promise.ts';
 import type { BlockDevice } from '../device/block-device.ts';
 import { folderOf, resolvePath } from '../device/file-path.ts';
-import { fileExists, fileStatus, isSameFile, openFile } from '../device/files.ts';
+import { fileStatus, isSameFile, openFile } from '../device/files.ts';
 import { DiskImage, type OpenDiskOptions } from '../image/disk-image.ts';
 import type { CreateLayerOptions, FormatDriver, OptionValues } from '../image/format-driver.ts';
 import { closedGate } from '../image/gate-policies.ts';
 import { PendingFile } from '../image/pending-file.ts';
 import type { FormatRegistry } from '../image/registry.ts';
+import { lockReplaced } from '../image/replacement.ts';
 import { type CopyTarget, copyDevice } from './copy.ts';
 import { countDataBytes } from './device-ranges.ts';
 import { EarlyWriteback } from './early-writeback.ts';
@@ -130,7 +131,7 @@ async function countWork(source: BlockDevice, options: ConvertOptions, meter: Pr
 
 async function convertToNew(job: Conversion): Promise<ConvertResult> {
   const { source, target, driver, options, meter } = job;
-  const replaced = await lockReplaced(target.path);
+  const replaced = await lockReplaced(target.path, options.formats);
   const pending = await PendingFile.begin(target.path);
   try {
     const backing = target.backing && (await openBacking(target, target.backing, options));
@@ -313,12 +314,6 @@ async function openBacking(
 ): Promise<DiskImage> {
   const path = resolvePath(folderOf(target.path), backing.path);
   return DiskImage.open(path, { formats: options.formats, format: backing.format, ...options.access });
-}
-
-/** An older file of the target's name must not be in use: its lock is held until the new one has the name. */
-async function lockReplaced(path: string): Promise<BlockDevice | undefined> {
-  if (!(await fileExists(path))) return undefined;
-  return openFile(path, { lock: 'write' });
 }
 
 /**
