@@ -1,6 +1,7 @@
 /** The flags of `convert`, judged before anything is opened. Messages are those of qemu-img where it has them. */
 import { isVimgError, VimgError } from '../base/errors.ts';
 import { parseSize } from '../base/size.ts';
+import { isUncached } from './cache-mode.ts';
 import { usage } from './command-line.ts';
 import type { AccessOptions } from './open-disk.ts';
 import type { ProgressOptions } from './progress-display.ts';
@@ -35,12 +36,14 @@ export interface ConvertPlan {
   readonly sparseSize: number;
   readonly parallel: number;
   readonly durable: boolean;
+  readonly offload: boolean;
+  /** Cache modes that keep a side out of the host's cache. */
+  readonly uncached: { readonly source: boolean; readonly target: boolean };
   readonly existing: boolean;
   readonly zeroed: boolean;
   readonly rateLimit: number | undefined;
 }
 
-const CACHE_MODES: readonly string[] = ['none', 'writeback', 'writethrough', 'directsync', 'unsafe'];
 const SPARSE_SIZE_DEFAULT = 4096;
 const SPARSE_SIZE_MAX = 16 * 1024 * 1024;
 const PARALLEL_DEFAULT = 4;
@@ -62,17 +65,18 @@ export function planConvert(flags: ConvertFlags, sources: readonly string[]): Co
   if (flags.snapshot !== undefined && sources.length > 1) {
     throw usage('No support for concatenating multiple snapshot');
   }
-  const cache = flags.targetCache ?? 'writeback';
-  if (!CACHE_MODES.includes(cache)) throw usage(`Invalid cache option: ${cache}`);
-  if (flags.sourceCache !== undefined && !CACHE_MODES.includes(flags.sourceCache)) {
-    throw usage(`Invalid source cache option: ${flags.sourceCache}`);
-  }
+  const uncached = {
+    source: isUncached(flags.sourceCache, 'source cache option'),
+    target: isUncached(flags.targetCache, 'cache option'),
+  };
   return {
     sources: sources.length,
     snapshot: snapshotParameter(flags.snapshot),
     sparseSize: readSparseSize(flags.sparseSize),
     parallel: readParallel(flags.parallel),
-    durable: cache !== 'unsafe',
+    durable: flags.targetCache !== 'unsafe',
+    offload: flags.copyRangeOffloading ?? false,
+    uncached,
     existing,
     zeroed: flags.targetIsZero ?? false,
     rateLimit: flags.rateLimit === undefined ? undefined : readRate(flags.rateLimit),

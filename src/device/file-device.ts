@@ -18,6 +18,7 @@ import { syncFolder } from '../host/atomic-file.ts';
 import { copyFileRange } from '../host/file-copy.ts';
 import { readAt, readAtAsync, writeAt, writeAtAsync } from '../host/file-io.ts';
 import type { LockMode } from '../host/file-lock.ts';
+import { forgetCached } from '../host/file-space.ts';
 import { NOT_SUPPORTED, readNowait } from '../host/nowait-read.ts';
 import type { BlockDevice, DeviceLimits, Extent, WriteZeroesOptions } from './block-device.ts';
 import { FileSpace } from './file-space.ts';
@@ -64,11 +65,8 @@ export class FileDevice implements BlockDevice {
     this.name = options.name ?? path;
     this.readOnly = options.readOnly ?? false;
     this.isBlockDevice = file.isBlockDevice;
-    this.limits = {
-      alignment: 1,
-      discardGranularity: file.discardGranularity,
-      growable: !file.isBlockDevice && !this.readOnly,
-    };
+    const { discardGranularity } = file;
+    this.limits = { alignment: 1, discardGranularity, growable: !file.isBlockDevice && !this.readOnly };
     this.#fd = file.fd;
     this.#blocking = options.blocking ?? true;
     this.#space = new FileSpace(file.fd, file.sector, this.#blocking);
@@ -99,7 +97,6 @@ export class FileDevice implements BlockDevice {
     return this.#size;
   }
 
-  /** Whether a lock is held that QEMU and other vimg processes respect. */
   get locked(): boolean {
     return this.#locked;
   }
@@ -220,8 +217,7 @@ export class FileDevice implements BlockDevice {
   }
 
   /**
-   * Takes space for a range now, so that writing there cannot fail for want of it. Content stays; the file grows
-   * when the range passes its end.
+   * Takes space for a range now: writing there cannot fail for want of it. The file grows when it passes the end.
    *
    * @throws VimgError `NO_SPACE`; `UNSUPPORTED` where the file system cannot reserve space
    */
@@ -286,15 +282,20 @@ export class FileDevice implements BlockDevice {
     this.#fileEnd = size;
   }
 
+  /** Lets the host's cache forget what it holds of the file, unless it is not on the disk yet. */
+  forgetCached(): void {
+    this.#checkOpen();
+    forgetCached(this.#fd);
+  }
+
   allocatedBytes(): number {
     this.#checkOpen();
     return this.isBlockDevice ? this.#size : fstatSync(this.#fd).blocks * 512;
   }
 
   /**
-   * Copies a range of another file without moving it through this process (file-copy.ts); on file systems that
-   * share extents nothing is moved at all. Resolves to false, with nothing promised about the target range,
-   * where the kernel cannot: copy by reading and writing then.
+   * Copies a range of another file without moving it through this process (file-copy.ts). Resolves to false, with
+   * nothing promised about the target range, where the kernel cannot: copy by reading and writing then.
    */
   async copyFrom(source: FileDevice, sourceOffset: number, offset: number, length: number): Promise<boolean> {
     this.#checkOpen();

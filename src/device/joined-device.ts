@@ -47,6 +47,11 @@ export class JoinedDevice implements BlockDevice {
     invariant(aligned, 'parts must be multiples of the alignment of the whole');
   }
 
+  /** What is joined, in order. */
+  get devices(): BlockDevice[] {
+    return this.#parts.map(({ device }) => device);
+  }
+
   pread(buffer: Uint8Array, offset: number): MaybePromise<void> {
     checkInside(this, 'read', offset, buffer.length);
     return this.#spread(offset, buffer.length, (device, at, from, length) =>

@@ -1,5 +1,5 @@
 /**
- * Space in files and block devices: punching holes, zeroing, reserving, and finding out where data is.
+ * Space in files and block devices: punching holes, zeroing, reserving, finding out where data is; and their cache.
  *
  * Sources: fallocate(2), lseek(2) "Seeking file data and holes". Each function says `false` or `undefined` where the
  * kernel, the file system or the machine cannot do it; the caller then works without.
@@ -12,6 +12,8 @@ const FALLOC_FL_ZERO_RANGE = 0x10;
 
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
+
+const POSIX_FADV_DONTNEED = 4;
 
 /** What to do with a range of a file. */
 export type SpaceChange =
@@ -91,4 +93,9 @@ function seek(fd: number, offset: number, whence: number): SeekAnswer {
   if (errno === ENXIO) return 'none';
   if (errno === EINVAL || errno === EOPNOTSUPP) return undefined;
   throw new SystemCallError('lseek', errno);
+}
+
+/** Drops the file's clean pages from the host's cache (posix_fadvise(2)); does nothing where the kernel does not. */
+export function forgetCached(fd: number): void {
+  libc()?.posixFadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 }

@@ -14,6 +14,8 @@ import { getSystemErrorMap } from 'node:util';
 export interface Libc {
   fallocate(fd: number, mode: number, offset: number, length: number): number;
   lseek(fd: number, offset: number, whence: number): number;
+  /** Returns the errno itself, 0 for success. */
+  posixFadvise(fd: number, offset: number, length: number, advice: number): number;
   fcntl(fd: number, command: number, argument: Uint8Array): number;
   ioctl(fd: number, request: number, argument: Uint8Array): number;
   setsockopt(fd: number, level: number, option: number, value: Int32Array, length: number): number;
@@ -83,6 +85,7 @@ function bind(): Libc | undefined {
   return {
     fallocate,
     lseek: here.func('int64_t lseek(int fd, int64_t offset, int whence)'),
+    posixFadvise: here.func('int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)'),
     fcntl: here.func('int fcntl(int fd, int command, void *argument)'),
     ioctl: here.func('int ioctl(int fd, uint64_t request, void *argument)'),
     setsockopt: here.func('int setsockopt(int fd, int level, int option, void *value, uint32_t length)'),

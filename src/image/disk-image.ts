@@ -17,6 +17,13 @@ import { WritePath } from './write-path.ts';
 
 export type { OpenDiskOptions } from './open-chain.ts';
 
+/** Where a range is stored byte for byte. */
+export interface StoredRange {
+  readonly device: BlockDevice;
+  readonly deviceOffset: number;
+  readonly length: number;
+}
+
 /** One extent of the guest's disk, as `vimg map` prints it. Offsets and lengths are bytes. */
 export interface MapExtent {
   readonly offset: number;
@@ -157,6 +164,17 @@ export class DiskImage implements BlockDevice {
     const depth = this.#resolver.resolve(offset, length, location);
     if (isPromise(depth)) return depth.then((found) => this.#mapExtent(offset, location, found));
     return this.#mapExtent(offset, location, depth);
+  }
+
+  /** Where the first part of a range is stored byte for byte, and may be used unverified; nothing elsewhere. */
+  async storedAt(offset: number, length: number): Promise<StoredRange | undefined> {
+    await this.#held;
+    this.#checkRange(offset, length, 'map');
+    const location = new Location();
+    await this.#resolver.resolve(offset, length, location);
+    const { device, deviceOffset, kind, verify } = location;
+    if (kind !== DATA || verify || device === undefined) return undefined;
+    return { device, deviceOffset, length: location.length };
   }
 
   /** The snapshots that the disk stands on, newest first. */

@@ -10,10 +10,13 @@ import { DiskImage, type MapExtent } from '../image/disk-image.ts';
 import { EventLoopTurns } from './event-loop-turns.ts';
 import { type JobOptions, throwIfCancelled } from './job.ts';
 import { ProgressMeter } from './progress.ts';
+import { UncachedFiles } from './uncached-files.ts';
 
 export interface CompareOptions extends JobOptions {
   /** Different sizes, and ranges stored in different ways, are differences too. */
   readonly strict?: boolean;
+  /** Leave nothing of the disks in the host's cache. Default false. */
+  readonly uncached?: boolean;
 }
 
 /** What was found first. Offsets are bytes; a difference in content is told to the sector, as qemu-img does. */
@@ -66,12 +69,14 @@ class Comparison {
   readonly #meter: ProgressMeter;
   readonly #free: [Buffer, Buffer][] = [];
   readonly #queue: Promise<Difference | undefined>[] = [];
+  readonly #uncached: readonly UncachedFiles[];
 
   constructor(first: BlockDevice, second: BlockDevice, options: CompareOptions, meter: ProgressMeter) {
     this.#devices = [first, second];
     this.#maps = [new MapCursor(first), new MapCursor(second)];
     this.#options = options;
     this.#meter = meter;
+    this.#uncached = options.uncached ? [new UncachedFiles(first), new UncachedFiles(second)] : [];
   }
 
   async run(): Promise<Difference | undefined> {
@@ -100,6 +105,7 @@ class Comparison {
       return undefined;
     } finally {
       await Promise.allSettled(this.#queue);
+      for (const files of this.#uncached) files.forget();
     }
   }
 
@@ -139,6 +145,7 @@ class Comparison {
         part.how === 'first' ? second.fill(0) : this.#devices[1].pread(second, part.offset),
       ]);
       this.#meter.add(part.length);
+      for (const files of this.#uncached) files.moved(part.length);
       if (first.equals(second)) return undefined;
       return { difference: 'content', offset: part.offset + firstDifference(first, second) };
     } finally {

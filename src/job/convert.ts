@@ -16,10 +16,12 @@ import { PendingFile } from '../image/pending-file.ts';
 import type { FormatRegistry } from '../image/registry.ts';
 import { lockReplaced } from '../image/replacement.ts';
 import { type CopyTarget, copyDevice } from './copy.ts';
+import { copyOffload } from './copy-offload.ts';
 import { countDataBytes } from './device-ranges.ts';
 import { EarlyWriteback } from './early-writeback.ts';
 import { type JobOptions, throwIfCancelled } from './job.ts';
 import { ProgressMeter } from './progress.ts';
+import { UncachedFiles } from './uncached-files.ts';
 
 export interface ConvertTarget {
   readonly path: string;
@@ -45,6 +47,10 @@ export interface ConvertOptions extends JobOptions {
   readonly parallel?: number;
   /** Write chunks as they come instead of in order. Default false. */
   readonly unordered?: boolean;
+  /** Let the kernel copy data from file to file where it can; zeroes in data are not looked for there. */
+  readonly offload?: boolean;
+  /** Which side leaves nothing in the host's cache: it is forgotten as the copy goes on. Default neither. */
+  readonly uncached?: { readonly source?: boolean; readonly target?: boolean };
   /** The image survives a power cut once the promise resolved. Default true. */
   readonly durable?: boolean;
   /** Seal the new image before it gets its name. */
@@ -163,7 +169,7 @@ async function convertToNew(job: Conversion): Promise<ConvertResult> {
 
 /** By the format's own writer: metadata is written once, at the end. */
 async function writeWhole(path: string, job: Conversion): Promise<Written> {
-  const { driver, source } = job;
+  const { driver } = job;
   const file = await openFile(path, { create: 'exclusive', lock: 'write' });
   try {
     const writer = await driver.startWriter?.(file, layerOptions(job));
@@ -177,7 +183,7 @@ async function writeWhole(path: string, job: Conversion): Promise<Written> {
         ? {}
         : { writeCompressed: (offset, unit) => writer.writeCompressed?.(offset, unit) ?? Promise.resolve() }),
     };
-    const dataBytes = await copyThenFlush(source, copyTarget, file, job, () => writer.finish());
+    const dataBytes = await copyThenFlush(copyTarget, file, job, () => writer.finish());
     return { dataBytes, allocatedBytes: await file.allocatedBytes() };
   } finally {
     await file.close();
@@ -186,7 +192,7 @@ async function writeWhole(path: string, job: Conversion): Promise<Written> {
 
 /** Through an opened disk, as a guest would write it. */
 async function writeThroughDisk(path: string, job: Conversion): Promise<Written> {
-  const { driver, options, source } = job;
+  const { driver, options } = job;
   await createEmpty(path, job);
   const disk = await DiskImage.open(path, {
     ...options.access,
@@ -197,9 +203,8 @@ async function writeThroughDisk(path: string, job: Conversion): Promise<Written>
   });
   try {
     const copyTarget = diskTarget(disk, true, options);
-    const dataBytes = await copyThenFlush(source, copyTarget, disk.top.file, job, () =>
-      flushIfDurable(disk, options),
-    );
+    const flush = (): MaybePromise<void> => flushIfDurable(disk, options);
+    const dataBytes = await copyThenFlush(copyTarget, disk.top.file, job, flush, disk);
     const allocatedBytes = await disk.allocatedBytes();
     await disk.close();
     return { dataBytes, allocatedBytes };
@@ -212,18 +217,23 @@ async function writeThroughDisk(path: string, job: Conversion): Promise<Written>
 /**
  * Copies, lets `finish` write the metadata, and flushes `file` when the image is to be durable.
  *
+ * @param disk the target, where it is an open disk
  * @returns bytes that were read
  */
 async function copyThenFlush(
-  source: BlockDevice,
   target: CopyTarget,
   file: BlockDevice,
   job: Conversion,
   finish: () => MaybePromise<void>,
+  disk?: DiskImage,
 ): Promise<number> {
-  const { options, meter, backing } = job;
+  const { source, options, meter, backing } = job;
   const durable = options.durable ?? true;
   const writeback = durable ? new EarlyWriteback(file) : undefined;
+  const uncached = [
+    ...(options.uncached?.source ? [new UncachedFiles(source)] : []),
+    ...(options.uncached?.target ? [new UncachedFiles(file)] : []),
+  ];
   try {
     const dataBytes = await copyDevice(source, target, {
       meter,
@@ -234,12 +244,17 @@ async function copyThenFlush(
       unordered: options.unordered ?? false,
       backing,
       rateLimit: options.rateLimit,
+      offload: options.offload && disk ? copyOffload(source, disk) : undefined,
       onUnreadable: options.onUnreadable,
-      onWritten: (bytes) => writeback?.wrote(bytes),
+      onWritten: (bytes) => {
+        writeback?.wrote(bytes);
+        for (const files of uncached) files.moved(bytes);
+      },
     });
     if (durable) meter.phase('flushing');
     await finish();
     if (durable) await file.flush();
+    for (const files of uncached) files.forget();
     return dataBytes;
   } finally {
     await writeback?.settle();
@@ -283,9 +298,8 @@ async function convertInto(job: Conversion): Promise<ConvertResult> {
       });
     }
     const copyTarget = diskTarget(disk, target.zeroed ?? false, options);
-    const dataBytes = await copyThenFlush(source, copyTarget, disk.top.file, job, () =>
-      flushIfDurable(disk, options),
-    );
+    const flush = (): MaybePromise<void> => flushIfDurable(disk, options);
+    const dataBytes = await copyThenFlush(copyTarget, disk.top.file, job, flush, disk);
     meter.phase('done');
     return { virtualSize: source.size, dataBytes, allocatedBytes: await disk.allocatedBytes() };
   } finally {

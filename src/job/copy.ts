@@ -9,6 +9,7 @@
 import { isVimgError, VimgError } from '../base/errors.ts';
 import { isPromise, type MaybePromise } from '../base/maybe-promise.ts';
 import type { BlockDevice } from '../device/block-device.ts';
+import type { CopyOffload } from './copy-offload.ts';
 import { CopyPlan } from './copy-plan.ts';
 import { EventLoopTurns } from './event-loop-turns.ts';
 import { throwIfCancelled } from './job.ts';
@@ -46,12 +47,16 @@ export interface CopyOptions {
   readonly rateLimit?: number | undefined;
   /** Told of bytes that were handed to the target. */
   readonly onWritten?: ((bytes: number) => void) | undefined;
+  /** Tried first for every range of data. Zeroes in it are not looked for. */
+  readonly offload?: CopyOffload | undefined;
   /** Ranges that cannot be read become zeroes, and are told here; without it they end the copy. */
   readonly onUnreadable?: ((offset: number, length: number, error: VimgError) => void) | undefined;
 }
 
 /** Bytes that are read and written at once: a chunk is written while it is in the processor's cache. */
 const CHUNK = 512 * 1024;
+/** Bytes of one copy by the kernel: long enough to be cheap, short enough to stop soon. */
+const OFFLOADED_CHUNK = 16 * 1024 * 1024;
 /** Pieces in which zeroes, and the readable part of a damaged chunk, are sought. */
 const SMALL_PIECE = 4096;
 
@@ -89,7 +94,7 @@ class CopyJob {
     this.#source = source;
     this.#target = target;
     this.#options = options;
-    this.#chunk = Math.max(CHUNK, target.unit);
+    this.#chunk = options.offload ? OFFLOADED_CHUNK : Math.max(CHUNK, target.unit);
   }
 
   async run(): Promise<number> {
@@ -102,6 +107,7 @@ class CopyJob {
           span.zero && this.#options.sparseSize > 0 && this.#target.blank && !this.#options.backing;
         if (skipped) continue;
         if (span.zero) await this.#copyZeroes(span.offset, span.length);
+        else if (await this.#options.offload?.(span.offset, span.length)) this.#offloaded(span.length);
         else await this.#start(span.offset, span.length);
       }
     } finally {
@@ -109,6 +115,12 @@ class CopyJob {
     }
     this.#throwIfStopped();
     return this.#started;
+  }
+
+  #offloaded(length: number): void {
+    this.#started += length;
+    this.#options.onWritten?.(length);
+    this.#options.meter.add(length);
   }
 
   #throwIfStopped(): void {

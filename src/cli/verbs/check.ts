@@ -6,6 +6,8 @@ import { openFile } from '../../device/files.ts';
 import type { CheckReport } from '../../image/check-report.ts';
 import type { CheckOptions, FormatDriver } from '../../image/format-driver.ts';
 import { probeFormat } from '../../image/probe.ts';
+import { UncachedFiles } from '../../job/uncached-files.ts';
+import { CACHE_OPTION_HELP, isUncached } from '../cache-mode.ts';
 import { usage, wantsJson } from '../command-line.ts';
 import { filePath } from '../disk-reference.ts';
 import { type AccessOptions, accessOf, knownFormat } from '../open-disk.ts';
@@ -50,7 +52,7 @@ export const verb: Verb = defineVerb<Options>({
     ['--apply-undo <file>', 'put back what a repair overwrote, then check'],
     ['--scrub', 'read all data, and verify its checksums'],
     ['-q, --quiet', 'print only errors'],
-    ['-T, --cache <mode>', 'accepted as qemu-img does; has no effect'],
+    ['-T, --cache <mode>', CACHE_OPTION_HELP],
     ['--progress <style>', 'bar, jsonl or none'],
     FORCE_SHARE_OPTION,
     ['--image-opts', 'not supported'],
@@ -84,6 +86,7 @@ async function check(context: Context, path: string, options: Options): Promise<
     throw usage('Cannot repair and put back what a repair overwrote at once');
   }
   const readOnly = repair === undefined && options.applyUndo === undefined;
+  const uncached = isUncached(options.cache, 'source cache option');
   const { lock } = accessOf(context, options, [path]);
   const mode = readOnly ? 'read' : 'write';
   const file = await openFile(path, { readOnly, lock: lock ? mode : 'none' });
@@ -118,6 +121,7 @@ async function check(context: Context, path: string, options: Options): Promise<
     return report;
   } finally {
     display.stop();
+    if (uncached) new UncachedFiles(file).forget();
     await file.close();
   }
 }

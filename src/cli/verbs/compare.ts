@@ -1,5 +1,6 @@
 /** `vimg compare`: whether two disks hold the same. Exit status 0 the same, 1 different, 2 the comparison failed. */
 import { type CompareResult, compareDisks } from '../../job/compare.ts';
+import { CACHE_OPTION_HELP, isUncached } from '../cache-mode.ts';
 import { usage, wantsJson } from '../command-line.ts';
 import { type AccessOptions, accessOf, openDisk } from '../open-disk.ts';
 import { type ProgressOptions, progressDisplay } from '../progress-display.ts';
@@ -37,7 +38,7 @@ export const verb: Verb = defineVerb<Options>({
     ['--progress <style>', 'bar, jsonl or none'],
     ['-q, --quiet', 'print only errors'],
     OUTPUT_OPTION,
-    ['-T, --cache <mode>', 'accepted as qemu-img does; has no effect'],
+    ['-T, --cache <mode>', CACHE_OPTION_HELP],
     FORCE_SHARE_OPTION,
     ALLOW_OPTION,
     ['--image-opts', 'not supported'],
@@ -50,6 +51,7 @@ export const verb: Verb = defineVerb<Options>({
       throw usage('Expecting two image file names');
     }
     const json = wantsJson(options.output);
+    const uncached = isUncached(options.cache, 'source cache option');
     const access = accessOf(context, options, operands);
     const first = await openDisk(context, firstName, access, { format: options.format });
     try {
@@ -58,6 +60,7 @@ export const verb: Verb = defineVerb<Options>({
         const display = await progressDisplay(context, { ...options, quiet: options.quiet ?? false });
         const result = await compareDisks(first, second, {
           strict: options.strict ?? false,
+          uncached,
           signal: context.signal,
           onProgress: display.onProgress,
         }).finally(() => display.stop());

@@ -61,12 +61,16 @@ export const verb: Verb = defineVerb<ConvertFlags>({
     ['-q, --quiet', 'print only errors'],
     [
       '-t, --target-cache <mode>',
-      'unsafe: do not wait until TARGET is safe on the disk; other modes of QEMU do',
+      'unsafe: do not wait until TARGET is safe on the disk; none, directsync: leave nothing of it in the ' +
+        "host's cache; writeback (default), writethrough: only make it safe",
     ],
-    ['-T, --source-cache <mode>', 'accepted as qemu-img does; has no effect'],
+    ['-T, --source-cache <mode>', "none, directsync: leave nothing of the disks in the host's cache"],
     ['-m, --parallel <number>', 'pieces under way at once: 1 to 16 (default 4)'],
     ['-W, --oob', 'write pieces as they come, several at once, instead of in order'],
-    ['-C, --copy-range-offloading', 'accepted as qemu-img does; has no effect'],
+    [
+      '-C, --copy-range-offloading',
+      'let the kernel copy plain data into a raw TARGET, without looking for zeroes in it',
+    ],
     ['-r, --rate-limit <rate>', 'bytes a second, at most'],
     ['--salvage', 'where a disk cannot be read, warn and write zeroes'],
     ['--bitmaps', 'not supported'],
@@ -166,6 +170,8 @@ async function runConvert(
       parallel: plan.parallel,
       unordered: flags.oob ?? false,
       durable: plan.durable,
+      offload: plan.offload,
+      uncached: plan.uncached,
       seal: flags.seal ?? false,
       ...(plan.rateLimit === undefined ? {} : { rateLimit: plan.rateLimit }),
       ...(flags.salvage ? { onUnreadable: (...where) => warnUnreadable(context, ...where) } : {}),
