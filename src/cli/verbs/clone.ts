@@ -17,6 +17,7 @@ import {
   targetDriver,
 } from '../open-disk.ts';
 import { type ProgressOptions, progressDisplay } from '../progress-display.ts';
+import { reopeningProblem, warnAboutReopening } from '../reopening.ts';
 import { ALLOW_OPTION, type Context, defineVerb, OUTPUT_OPTION, repeated, type Verb } from '../verb.ts';
 
 interface Options extends AccessOptions, ProgressOptions {
@@ -104,8 +105,14 @@ async function link(
     format: knownFormat(options.format, reference.path),
     options: values,
   });
-  if (json) context.terminal.json({ filename: path, base: result.base, recorded: result.recorded });
-  else if (!result.recorded && !options.quiet) {
+  if (json) {
+    const problem = await reopeningProblem(context, path);
+    const warnings = problem === undefined ? {} : { warnings: [problem.toJSON()] };
+    context.terminal.json({ filename: path, base: result.base, recorded: result.recorded, ...warnings });
+    return;
+  }
+  await warnAboutReopening(context, path);
+  if (!result.recorded && !options.quiet) {
     context.terminal.note(
       `${result.base} is in use and does not know of this clone: do not delete it meanwhile`,
     );

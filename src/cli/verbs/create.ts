@@ -22,6 +22,7 @@ import {
   openDisk,
   targetDriver,
 } from '../open-disk.ts';
+import { warnAboutReopening } from '../reopening.ts';
 import { formattingLine } from '../text/formatting-line.ts';
 import { ALLOW_OPTION, type Context, defineVerb, QEMU_OBJECT_OPTION, repeated, type Verb } from '../verb.ts';
 
@@ -92,6 +93,7 @@ export const verb: Verb = defineVerb<Options>({
         : { backing: { ...known.backing, unchecked: options.backingUnsafe ?? false } }),
       open: access,
     });
+    if (known !== undefined && !options.backingUnsafe) await warnAboutReopening(context, path);
     return 0;
   },
 });
