@@ -4,7 +4,7 @@
  */
 import { isVimgError, VimgError } from '../base/errors.ts';
 import { folderOf, relativePath } from '../device/file-path.ts';
-import { fileExists, openFile, removeFile, renameFile, syncFolder } from '../device/files.ts';
+import { fileExists, fileStatus, openFile, removeFile, renameFile, syncFolder } from '../device/files.ts';
 import { storedReference } from './create-image.ts';
 import type { FormatDriver } from './format-driver.ts';
 import { closedGate, resolveReference } from './gate-policies.ts';
@@ -26,6 +26,13 @@ export interface WholeFileOptions {
 export async function moveFile(from: string, to: string, options: WholeFileOptions): Promise<void> {
   if (await fileExists(to))
     throw new VimgError('EXISTS', 'The file exists already', { op: 'move', path: to });
+  if ((await fileStatus(from))?.kind === 'folder') {
+    throw new VimgError('UNSUPPORTED', 'Only files can be moved, not folders', {
+      op: 'move',
+      path: from,
+      hint: 'make the new folder (vimg mkdir), and move the files in it',
+    });
+  }
   const file = await openFile(from, { lock: 'write' });
   let parent: { readonly driver: FormatDriver; readonly path: string } | undefined;
   try {

@@ -42,6 +42,10 @@ export interface OpenDatastore {
   capacity(): Promise<Capacity>;
   /** Who has which file open, with a lock. */
   locks(): Promise<HeldLock[]>;
+  /** Makes it larger by a device, while it is in use. Not where the host's file system decides. */
+  extend?(device: string): Promise<void>;
+  /** Takes in what its devices have grown by. @returns bytes that were won */
+  grow?(): Promise<number>;
   close(): Promise<void>;
 }
 
@@ -51,8 +55,8 @@ interface Marker {
 
 const MARKER_LIMIT = 64 * 1024;
 
-/** Opens a datastore that this host knows. @throws VimgError `NOT_FOUND` when its storage is not there */
-export async function openDatastore(entry: DatastoreEntry): Promise<OpenDatastore> {
+/** Opens a directory datastore. @throws VimgError `NOT_FOUND` when its folder is not there */
+export async function openDirectoryDatastore(entry: DatastoreEntry): Promise<OpenDatastore> {
   const folder = firstDevice(entry);
   const marker = await readMarker(folder, entry.name);
   if (marker?.uuid !== entry.uuid) {
@@ -133,9 +137,8 @@ export async function createDirectoryDatastore(
 ): Promise<DatastoreEntry> {
   checkName(name, 'datastore');
   const path = await realPath(folder);
-  const uuid = newUuid();
-  const entry: DatastoreEntry = { name, kind: 'directory', uuid, devices: [{ path }] };
-  await register(entry, environment, async () => {
+  return register(environment, name, async () => {
+    const uuid = newUuid();
     if (await readMarker(path, name)) {
       throw new VimgError('EXISTS', 'The folder is a datastore already', {
         op: 'create datastore',
@@ -144,8 +147,8 @@ export async function createDirectoryDatastore(
       });
     }
     await writeMarker(path, { uuid });
+    return { name, kind: 'directory', uuid, devices: [{ path }] };
   });
-  return entry;
 }
 
 /** Registers a datastore that another host made, or this one forgot. @throws VimgError `NOT_FOUND`, `EXISTS` */
@@ -165,24 +168,32 @@ export async function addDirectoryDatastore(
     });
   }
   const entry: DatastoreEntry = { name, kind: 'directory', uuid: marker.uuid, devices: [{ path }] };
-  await register(entry, environment);
-  return entry;
+  return register(environment, name, () => Promise.resolve(entry));
 }
 
-async function register(
-  entry: DatastoreEntry,
+/**
+ * Adds a datastore to those that this host knows, under the lock of the configuration.
+ *
+ * @param make makes it, once the name is known to be free
+ * @throws VimgError `EXISTS` when the name is taken, or the datastore is known under another one
+ */
+export async function register(
   environment: Environment,
-  prepare: () => Promise<void> = () => Promise.resolve(),
-): Promise<void> {
+  name: string,
+  make: () => Promise<DatastoreEntry>,
+): Promise<DatastoreEntry> {
+  let made: DatastoreEntry | undefined;
   await changeConfiguration(environment, async (now) => {
-    const same = now.datastores.find((each) => each.name === entry.name || each.uuid === entry.uuid);
-    if (same) {
-      const why = same.name === entry.name ? 'There is' : 'It is known here as';
-      throw new VimgError('EXISTS', `${why} datastore '${same.name}' already`);
+    if (now.datastores.some((each) => each.name === name)) {
+      throw new VimgError('EXISTS', `There is datastore '${name}' already`);
     }
-    await prepare();
+    const entry = await make();
+    const same = now.datastores.find((each) => each.uuid === entry.uuid);
+    if (same) throw new VimgError('EXISTS', `It is known here as datastore '${same.name}' already`);
+    made = entry;
     return { ...now, datastores: [...now.datastores, entry] };
   });
+  return made as DatastoreEntry;
 }
 
 /** This host forgets a datastore. Nothing on its storage changes. @throws VimgError `NOT_FOUND` */

@@ -2,21 +2,26 @@
 import { readFile } from 'node:fs/promises';
 import { mountFiles } from '../device/mounts.ts';
 import { configurationFile, type Environment } from './configuration.ts';
-import { findDatastore, type OpenDatastore, openDatastore } from './datastore.ts';
+import { findDatastore, type OpenDatastore } from './datastore.ts';
 import { LazyFiles } from './lazy-files.ts';
+import { openDatastore } from './open-datastore.ts';
+import type { DeviceAccess } from './volume-devices.ts';
 
 export class MountedDatastores {
   readonly #environment: Environment;
   readonly #opened = new Map<string, Promise<OpenDatastore>>();
   readonly #unmount: (() => void)[] = [];
 
-  private constructor(environment: Environment) {
+  readonly #access: DeviceAccess | undefined;
+
+  private constructor(environment: Environment, access: DeviceAccess | undefined) {
     this.#environment = environment;
+    this.#access = access;
   }
 
   /** Mounts every datastore that the configuration names; each is opened when it is first used. */
-  static async mount(environment: Environment): Promise<MountedDatastores> {
-    const mounted = new MountedDatastores(environment);
+  static async mount(environment: Environment, access?: DeviceAccess): Promise<MountedDatastores> {
+    const mounted = new MountedDatastores(environment, access);
     for (const name of await registeredNames(environment)) {
       const files = new LazyFiles(async () => (await mounted.open(name)).files);
       mounted.#unmount.push(mountFiles(name, files));
@@ -28,7 +33,9 @@ export class MountedDatastores {
   open(name: string): Promise<OpenDatastore> {
     const known = this.#opened.get(name);
     if (known) return known;
-    const opening = findDatastore(name, this.#environment).then(openDatastore);
+    const opening = findDatastore(name, this.#environment).then((entry) =>
+      openDatastore(entry, this.#access),
+    );
     this.#opened.set(name, opening);
     return opening;
   }

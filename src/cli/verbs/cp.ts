@@ -40,7 +40,7 @@ export const verb: Verb = defineVerb<Options>({
     if (target === undefined || sources.length === 0) throw usage('Expecting the file, and where it goes');
     const place = await filePath(target);
     const inFolder = (await fileStatus(place))?.kind === 'folder';
-    if (!inFolder && sources.length > 1) throw usage(`'${target}' is no folder`, 'several files need one');
+    if (!inFolder && (sources.length > 1 || target.endsWith('/'))) throw usage(`'${target}' is no folder`);
     for (const source of sources) {
       const from = await filePath(source);
       await copy(context, from, inFolder ? joinPath(place, nameOf(from)) : place, options);

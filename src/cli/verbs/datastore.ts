@@ -7,8 +7,8 @@ import {
   createDirectoryDatastore,
   findDatastore,
   forgetDatastore,
-  openDatastore,
 } from '../../storage/datastore.ts';
+import { openDatastore } from '../../storage/open-datastore.ts';
 import { DEFAULT_THRESHOLDS } from '../../storage/space.ts';
 import { usage, wantsJson } from '../command-line.ts';
 import { checkDatastore } from '../datastore-check.ts';
@@ -115,7 +115,7 @@ async function list(context: Context, operands: readonly string[], options: Opti
 /** Whether a datastore can be used now; and why not. */
 async function stateOf(entry: DatastoreEntry): Promise<{ state: 'normal' | 'abnormal'; problem?: string }> {
   try {
-    await (await openDatastore(entry)).close();
+    await (await openDatastore(entry, undefined)).close();
     return { state: 'normal' };
   } catch (error) {
     if (error instanceof VimgError) return { state: 'abnormal', problem: error.message };

@@ -1,0 +1,130 @@
+/** The side that uses a volume through the process that has it attached. */
+
+import { connect, type Socket } from 'node:net';
+import { hostname } from 'node:os';
+import { basename } from 'node:path';
+import { fromSystemError, isVimgError, VimgError } from '../base/errors.ts';
+import { encodeFrame, type Frame, FrameReader } from './frame.ts';
+import type { LockOwner } from './lock-table.ts';
+import { errorFromWire, FAREWELL, HELLO, PROTOCOL_VERSION } from './place-protocol.ts';
+
+/** The connection ended: what was asked was not answered. */
+export class PlaceGone extends VimgError {
+  /** It was said before that everything answered is durable, and that nothing unanswered was done. */
+  readonly orderly: boolean;
+
+  constructor(orderly: boolean) {
+    super('IO', 'The process that had the volume attached has ended', {
+      hint: 'what was flushed is there; do it again',
+    });
+    this.orderly = orderly;
+  }
+}
+
+interface Waiting {
+  readonly resolve: (frame: Frame) => void;
+  readonly reject: (error: VimgError) => void;
+}
+
+/** A server that listens but does not greet is stuck. */
+const HELLO_MS = 5000;
+
+/** This process, as others see it. */
+export function ownLockOwner(): LockOwner {
+  const command = process.argv
+    .join(' ')
+    .replace(/\p{Cc}/gu, ' ')
+    .slice(0, 200);
+  return { host: hostname(), pid: process.pid, program: basename(process.argv[1] ?? process.title), command };
+}
+
+export class PlaceClient {
+  readonly #socket: Socket;
+  readonly #reader = new FrameReader();
+  readonly #waiting = new Map<number, Waiting>();
+  #lastId = 0;
+  #farewell = false;
+  #gone: VimgError | undefined;
+
+  private constructor(socket: Socket) {
+    this.#socket = socket;
+    socket.on('data', (chunk) => this.#receive(chunk));
+    socket.on('error', () => this.#end(new PlaceGone(this.#farewell)));
+    socket.on('close', () => this.#end(new PlaceGone(this.#farewell)));
+  }
+
+  /** @throws VimgError `NOT_FOUND`, `IO` when nobody listens there; `UNSUPPORTED` for another version */
+  static async connect(path: string): Promise<PlaceClient> {
+    const socket = await new Promise<Socket>((resolve, reject) => {
+      const opening = connect(path);
+      opening.once('connect', () => resolve(opening));
+      opening.once('error', (error) => reject(fromSystemError(error, { op: 'connect to', path })));
+    });
+    const client = new PlaceClient(socket);
+    const timer = setTimeout(() => client.#end(new VimgError('IO', 'Nobody answers', { path })), HELLO_MS);
+    try {
+      await client.request({ method: HELLO, version: PROTOCOL_VERSION, owner: ownLockOwner() });
+      return client;
+    } catch (error) {
+      client.close();
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** False once the other side has ended. */
+  get alive(): boolean {
+    return this.#gone === undefined;
+  }
+
+  /** @throws VimgError what the other side threw; {@link PlaceGone} when it ended */
+  async request(head: Frame['head'], body?: Uint8Array): Promise<Frame> {
+    if (this.#gone) throw this.#gone;
+    const id = ++this.#lastId;
+    const frame = encodeFrame({ ...head, id }, body?.length);
+    const answer = new Promise<Frame>((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
+    this.#socket.write(frame);
+    if (body !== undefined && body.length > 0) this.#socket.write(body);
+    try {
+      return await answer;
+    } finally {
+      this.#waiting.delete(id);
+    }
+  }
+
+  /** Whether the process may end while this is open. */
+  unref(): void {
+    this.#socket.unref();
+  }
+
+  close(): void {
+    this.#end(new VimgError('IO', 'The connection to the volume is closed'));
+  }
+
+  #receive(chunk: Buffer): void {
+    try {
+      for (const frame of this.#reader.push(chunk)) this.#handle(frame);
+    } catch (error) {
+      if (!isVimgError(error)) throw error;
+      this.#end(error);
+    }
+  }
+
+  #handle(frame: Frame): void {
+    const { id, event, error } = frame.head;
+    if (event === FAREWELL) {
+      this.#farewell = true;
+      return;
+    }
+    const waiting = this.#waiting.get(Number(id));
+    if (error === undefined) waiting?.resolve(frame);
+    else waiting?.reject(errorFromWire(error));
+  }
+
+  #end(why: VimgError): void {
+    this.#gone ??= why;
+    for (const { reject } of this.#waiting.values()) reject(this.#gone);
+    this.#socket.destroy();
+  }
+}
