@@ -30,6 +30,7 @@ import {
 } from '../../src/device/files.ts';
 import { closedGate } from '../../src/image/gate-policies.ts';
 import { stageAttributes } from './attributes.ts';
+import { refuseDeepChain } from './chain-depth.ts';
 import { createVvd } from './create.ts';
 import { type OpenVvdFile, openForChange, realDisk } from './disk-file.ts';
 import { checkSnapshotName, layerPathOf, stagedPathOf } from './file-names.ts';
@@ -39,13 +40,17 @@ import type { VvdLayer } from './layer.ts';
 import { type Header, INCOMPATIBLE_SEALED, INTENT_SNAPSHOT } from './layout.ts';
 import { dropIntent, undoSnapshot } from './snapshot-settle.ts';
 
-/** @throws VimgError `EXISTS` when one of the disks has a snapshot of this name, `LOCKED`, `NO_SPACE` */
+/** @throws VimgError `EXISTS` when one of the disks has a snapshot of this name, `LOCKED`, `NO_SPACE`, `LIMIT` */
 export async function createSnapshot(paths: readonly string[], name: string): Promise<void> {
   checkSnapshotName(name);
   const disks = [...new Set(await Promise.all(paths.map(realDisk)))];
   const opened: OpenVvdFile[] = [];
   try {
-    for (const path of disks) opened.push(await openForChange(path));
+    for (const path of disks) {
+      const disk = await openForChange(path);
+      opened.push(disk);
+      await refuseDeepChain(path, disk.layer.header);
+    }
     const staged = await StagedSnapshot.make(opened, name);
     try {
       await staged.take();

@@ -3,6 +3,7 @@
  * one.
  */
 import { fromSystemError, VimgError } from '../base/errors.ts';
+import { LIMITS } from '../base/limits.ts';
 import type { BlockDevice } from '../device/block-device.ts';
 import { folderOf, isWholePath, joinPath, relativePath } from '../device/file-path.ts';
 import { fileExists, fileStatus, openFile } from '../device/files.ts';
@@ -83,7 +84,23 @@ async function openBacking(
   }
   if (backing.unchecked) return undefined;
   const place = isWholePath(backing.path) ? backing.path : joinPath(folderOf(path), backing.path);
-  return DiskImage.open(place, { ...options.open, formats: options.formats, format: backing.format });
+  return openAsBacking(place, { ...options.open, formats: options.formats, format: backing.format });
+}
+
+/**
+ * Opens a disk that another is to stand on.
+ *
+ * @throws VimgError what `DiskImage.open` throws; `LIMIT` when the chain would be deeper than can be opened
+ */
+export async function openAsBacking(path: string, options: OpenDiskOptions): Promise<DiskImage> {
+  const disk = await DiskImage.open(path, options);
+  if (disk.layers.length < LIMITS.chainDepth) return disk;
+  await disk.close();
+  throw new VimgError('LIMIT', `The chain has ${LIMITS.chainDepth} layers already`, {
+    op: 'use as a backing file',
+    path,
+    hint: 'delete snapshots of it first, or copy it: vimg clone --full',
+  });
 }
 
 /**

@@ -9,6 +9,7 @@ import type { MaybePromise } from '../base/maybe-promise.ts';
 import type { BlockDevice } from '../device/block-device.ts';
 import { folderOf, resolvePath } from '../device/file-path.ts';
 import { fileStatus, isSameFile, openFile } from '../device/files.ts';
+import { openAsBacking } from '../image/create-image.ts';
 import { DiskImage, type OpenDiskOptions } from '../image/disk-image.ts';
 import type { CreateLayerOptions, FormatDriver, OptionValues } from '../image/format-driver.ts';
 import { closedGate } from '../image/gate-policies.ts';
@@ -327,7 +328,7 @@ async function openBacking(
   options: ConvertOptions,
 ): Promise<DiskImage> {
   const path = resolvePath(folderOf(target.path), backing.path);
-  return DiskImage.open(path, { formats: options.formats, format: backing.format, ...options.access });
+  return openAsBacking(path, { formats: options.formats, format: backing.format, ...options.access });
 }
 
 /**
