@@ -162,6 +162,14 @@ const MESSAGE_OF_ERRNO: Readonly<Record<string, string>> = {
   EDQUOT: 'Disk quota exceeded',
   EISDIR: 'Is a directory',
   EIO: 'Input/output error',
+  EFBIG: 'File too large',
+  EMFILE: 'Too many open files',
+  ENFILE: 'Too many open files in system',
+  ENAMETOOLONG: 'File name too long',
+  ELOOP: 'Too many levels of symbolic links',
+  EBUSY: 'Device or resource busy',
+  EINVAL: 'Invalid argument',
+  ENXIO: 'No such device or address',
 };
 
 /**

@@ -48,6 +48,9 @@ export const verb: Verb = defineVerb<Options>({
     const sizes: SizeChange = (oldSize, format) => {
       const newSize = sizeAfter(oldSize, change, format === 'raw');
       refuseBadSize(context, oldSize, newSize, options);
+      if (preallocation !== 'off' && newSize <= oldSize) {
+        throw usage('Preallocation can only be used for growing images');
+      }
       return newSize;
     };
     const { signal } = context;
