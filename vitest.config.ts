@@ -9,6 +9,8 @@ import { defineConfig, type ViteUserConfig } from 'vitest/config';
 const config: ViteUserConfig = defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    // Booting machines takes more than a minute: `npm run test:guest`.
+    exclude: process.env['VIMG_GUEST'] ? [] : ['test/guest/**'],
     testTimeout: 240_000,
     hookTimeout: 240_000,
     pool: 'forks',
