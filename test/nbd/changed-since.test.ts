@@ -8,6 +8,7 @@ import { formats } from '../../formats/index.ts';
 import { SeededRandom } from '../../src/base/random.ts';
 import { createImage } from '../../src/image/create-image.ts';
 import { DiskImage } from '../../src/image/disk-image.ts';
+import { snapshotOpenDisks } from '../../src/image/open-disks.ts';
 import { createSnapshot, deleteSnapshot, revertSnapshot } from '../../src/image/snapshot.ts';
 import { exportDisk } from '../../src/nbd/export.ts';
 import { CMD_BLOCK_STATUS, CMD_WRITE, OPT_LIST_META_CONTEXT } from '../../src/nbd/protocol.ts';
@@ -110,6 +111,26 @@ describe('vimg:changed-since', () => {
           const blocks = await changedBlocks(client, 2 * MiB);
           expect(blocks.indexOf(true)).toBe(256);
           expect(blocks.slice(256).every((changed) => changed)).toBe(true);
+        }),
+      );
+    }));
+
+  it('a snapshot taken while the disk is served: the others go on, new clients find it', () =>
+    withDisk(MiB, async (path) => {
+      await createSnapshot([path], 'first', context);
+      await changing(path, (disk) =>
+        serveDisk(disk, async (connect) => {
+          const old = await connect();
+          await old.enter({ contexts: [`${CHANGED_SINCE}first`] });
+          await old.ask({ type: CMD_WRITE, offset: 0, length: 4096, data: filled(4096, 1) });
+          await snapshotOpenDisks([disk], [], 'second', formats);
+          await old.ask({ type: CMD_WRITE, offset: 8192, length: 4096, data: filled(4096, 2) });
+          const changed = async (client: RawClient): Promise<number[]> =>
+            (await changedBlocks(client, MiB)).flatMap((each, block) => (each ? block : []));
+          expect(await changed(old)).toEqual([0, 2]);
+          const late = await connect();
+          await late.enter({ contexts: [`${CHANGED_SINCE}second`] });
+          expect(await changed(late)).toEqual([2]);
         }),
       );
     }));
