@@ -11,7 +11,11 @@ import { type Bout, type Contestant, type Goal, MiB, type Size, type Work } from
 import type { Workshop } from '../workshop.ts';
 
 const IMAGE = 512 * MiB;
+/** More than is written in a run, so that to its end nearly every write allocates. */
+const THIN_IMAGE = 8 * 1024 * MiB;
 const SECONDS = 4;
+/** Not counted: caches fill, and Node compiles what is hot, which takes longer where processors are scarce. */
+const WARM_UP_SECONDS = 3;
 
 /** What serves: a program with its arguments, and the image in its format. */
 interface Served {
@@ -45,12 +49,20 @@ interface Load {
   readonly depth: number;
   readonly block?: string;
   readonly connections?: number;
+  /** Bytes of the disk. */
+  readonly size?: number;
 }
 
-function fioArguments({ rw, depth, block = '4k', connections = 1 }: Load): string[] {
+function fioArguments({ rw, depth, block = '4k', connections = 1, size = IMAGE }: Load): string[] {
   return [
     ...[`--rw=${rw}`, `--bs=${block}`, `--iodepth=${depth}`, `--numjobs=${connections}`],
-    ...[`--size=${IMAGE}`, '--time_based', `--runtime=${SECONDS}`, '--randrepeat=0'],
+    ...[
+      `--size=${size}`,
+      '--time_based',
+      `--runtime=${SECONDS}`,
+      `--ramp_time=${WARM_UP_SECONDS}`,
+      '--randrepeat=0',
+    ],
   ];
 }
 
@@ -100,8 +112,10 @@ function allocatingBout(shop: Workshop, load: Load): Bout | undefined {
     return { ...contestant(shop, served, path, load), prepare, cleanUp: () => rm(path, { force: true }) };
   };
   return {
-    ours: side(vimg(shop, 'vvd'), (path) => shop.runVimg('create', '-q', '-f', 'vvd', path, String(IMAGE))),
-    peer: side(QEMU_NBD, (path) => shop.runPeer('create', '-q', '-f', 'qcow2', path, String(IMAGE))),
+    ours: side(vimg(shop, 'vvd'), (path) =>
+      shop.runVimg('create', '-q', '-f', 'vvd', path, String(THIN_IMAGE)),
+    ),
+    peer: side(QEMU_NBD, (path) => shop.runPeer('create', '-q', '-f', 'qcow2', path, String(THIN_IMAGE))),
   };
 }
 
@@ -149,7 +163,8 @@ export const serveWorks: readonly Work[] = [
     title: 'serve 4 KiB random writes into a new thin disk: vvd, against qcow2 by qemu-nbd',
     metric: '/s',
     sizes: depths({ 32: 2 }),
-    prepare: (shop, { units: depth }) => Promise.resolve(allocatingBout(shop, { rw: 'randwrite', depth })),
+    prepare: (shop, { units: depth }) =>
+      Promise.resolve(allocatingBout(shop, { rw: 'randwrite', depth, size: THIN_IMAGE })),
   },
   {
     name: 'serve-sequential-read',
