@@ -21,6 +21,7 @@ import { folderOf, joinPath, nameOf, relativePath } from '../../src/device/file-
 import type { DiskFile } from '../../src/device/file-system.ts';
 import {
   fileExists,
+  fileStatus,
   linkFile,
   openFile,
   removeFile,
@@ -28,6 +29,7 @@ import {
   replaceFile,
   syncFolder,
 } from '../../src/device/files.ts';
+import { placeOf } from '../../src/device/mounts.ts';
 import { closedGate } from '../../src/image/gate-policies.ts';
 import { stageAttributes } from './attributes.ts';
 import { refuseDeepChain } from './chain-depth.ts';
@@ -82,6 +84,7 @@ export class StagedSnapshot {
     checkSnapshotName(name);
     const staged = new StagedSnapshot(disks, name);
     for (const disk of disks) await refuseExisting(disk, name);
+    await refuseApart(disks);
     try {
       for (const index of disks.keys()) await staged.#stage(index);
       return staged;
@@ -223,6 +226,30 @@ async function refuseExisting(disk: OpenVvdFile, name: string): Promise<void> {
     path: layer,
     hint: `delete it first: vimg snapshot -d ${name} ${disk.path}`,
   });
+}
+
+/**
+ * One record decides for the whole group. After a crash, a disk on another file system would be opened without it while
+ * that is not mounted, and would decide otherwise.
+ *
+ * @throws VimgError `UNSUPPORTED` when the disks are not on one file system
+ */
+async function refuseApart(disks: readonly OpenVvdFile[]): Promise<void> {
+  const [first, ...others] = disks;
+  if (first === undefined || others.length === 0) return;
+  const volume = await volumeOf(first.path);
+  for (const { path } of others) {
+    if ((await volumeOf(path)) === volume) continue;
+    throw new VimgError('UNSUPPORTED', `It is not on the file system of '${first.path}'`, {
+      op: 'snapshot',
+      path,
+      hint: 'disks on several file systems cannot change at one instant: take a snapshot of each',
+    });
+  }
+}
+
+async function volumeOf(path: string): Promise<string> {
+  return `${placeOf(path) ?? ''} ${(await fileStatus(path))?.volume ?? ''}`;
 }
 
 /**

@@ -28,6 +28,8 @@ export interface FileStatus {
   readonly allocated: number;
   /** The same text for the same file, under whatever name; another for every other file, also of other places. */
   readonly identity: string;
+  /** Names the file system that the file is on, where the place has several: two may not be there at the same time. */
+  readonly volume?: string;
   /** Nanoseconds since 1970 of the last change of the content: another value when the content is another. */
   readonly modifiedNs: bigint;
   /** Owner and mode, where the place has them. */

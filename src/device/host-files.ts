@@ -38,6 +38,7 @@ async function hostStatus(path: string): Promise<FileStatus | undefined> {
       size: Number(found.size),
       allocated: Number(found.blocks) * 512,
       identity: `${found.dev}:${found.ino}`,
+      volume: String(found.dev),
       modifiedNs: found.mtimeNs,
       owner: { uid: Number(found.uid), gid: Number(found.gid), mode: Number(found.mode) & 0o7777 },
     };

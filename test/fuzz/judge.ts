@@ -12,6 +12,7 @@ import type { MemoryDevice } from '../../src/device/memory-device.ts';
 import { DiskImage } from '../../src/image/disk-image.ts';
 import { closedGate } from '../../src/image/gate-policies.ts';
 import { mapDisk } from '../../src/job/disk-map.ts';
+import { countResources } from './resources.ts';
 
 /** How bad input is refused; everything else would be a fault of ours. */
 const BAD_INPUT: readonly ErrorCode[] = ['INVALID_FORMAT', 'CORRUPT', 'UNSUPPORTED', 'LIMIT', 'READ_ONLY'];
@@ -19,16 +20,13 @@ const BAD_INPUT: readonly ErrorCode[] = ['INVALID_FORMAT', 'CORRUPT', 'UNSUPPORT
 const KiB = 1024;
 const MiB = 1024 * KiB;
 const READ_MAX = 64 * MiB;
-const CPU_MS_MAX = 2000;
-const MEMORY_MAX = 1024 * MiB;
 const UNIT = 64 * KiB;
 const noise = new SeededRandom(99).fill(new Uint8Array(200 * KiB));
 const chunk = new Uint8Array(MiB);
 
 /** What went wrong with an image, or undefined. */
 export async function verdict(image: MemoryDevice): Promise<string | undefined> {
-  const cpuBefore = process.cpuUsage();
-  const memoryBefore = process.resourceUsage().maxRSS;
+  const tooMuch = countResources();
   const problems: string[] = [];
   const attempt = async (what: string, work: () => MaybePromise<unknown>): Promise<void> => {
     try {
@@ -48,11 +46,7 @@ export async function verdict(image: MemoryDevice): Promise<string | undefined> 
     await attempt('check after writing', () => checkVvd(written));
     if (!allowSealed && !(await sealed(image))) break;
   }
-  const cpu = process.cpuUsage(cpuBefore);
-  const cpuMs = (cpu.user + cpu.system) / 1000;
-  if (cpuMs > CPU_MS_MAX) problems.push(`it took ${cpuMs} ms of CPU time`);
-  const memory = (process.resourceUsage().maxRSS - memoryBefore) * KiB;
-  if (memory > MEMORY_MAX) problems.push(`it took ${memory} bytes of memory`);
+  problems.push(...tooMuch());
   return problems.length === 0 ? undefined : problems.join('\n');
 }
 
@@ -105,7 +99,9 @@ async function writeHereAndThere(image: MemoryDevice, allowSealed: boolean, atte
   const at = (fraction: number, length: number): number =>
     Math.max(0, Math.min(Math.floor(size * fraction), size - length));
   const write = (where: number, length: number): Promise<void> =>
-    attempt('write', () => disk.pwrite(noise.subarray(0, Math.min(length, size)), where));
+    attempt('write', () =>
+      disk.pwrite(noise.subarray(0, Math.max(0, Math.min(length, disk.size - where))), where),
+    );
   if (size === 0) return disk.close();
   await write(0, 10_000);
   await write(at(0.3, noise.length) + 100, noise.length - 200);

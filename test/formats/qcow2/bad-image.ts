@@ -4,6 +4,7 @@ import { fixtureBytes } from '../../../fixtures/unpack.ts';
 import { qcow2Driver } from '../../../formats/qcow2/driver.ts';
 import { isVimgError, type VimgError } from '../../../src/base/errors.ts';
 import { MemoryDevice } from '../../../src/device/memory-device.ts';
+import { countResources } from '../../fuzz/resources.ts';
 import { noGate, readWhole } from './layer-reader.ts';
 
 /** One image: changed by `change`, refused with `code` by `by`; the message says `says`. */
@@ -57,10 +58,12 @@ export function testBadImages(cases: readonly BadImage[]): void {
       const image = new Patch(Uint8Array.from(fixtureBytes(base ?? PLAIN)));
       const changed = change(image);
       const bytes = changed instanceof Uint8Array ? changed : image.bytes;
+      const tooMuch = countResources();
       const error = await refusal(bytes, by);
       expect(Array.isArray(code) ? code : [code]).toContain(error.code);
       if (says !== undefined) expect(error.message).toMatch(says);
       await expectNoCrash(bytes);
+      expect(tooMuch()).toEqual([]);
     },
     10_000,
   );

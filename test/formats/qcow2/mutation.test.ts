@@ -10,6 +10,7 @@ import { isVimgError } from '../../../src/base/errors.ts';
 import { SeededRandom } from '../../../src/base/random.ts';
 import { MemoryDevice } from '../../../src/device/memory-device.ts';
 import { type Layer, Location } from '../../../src/image/layer.ts';
+import { countResources } from '../../fuzz/resources.ts';
 import { noGate, readLayer } from './layer-reader.ts';
 
 const SEED = Number(process.env['QCOW2_MUTATION_SEED'] ?? 20_260_730);
@@ -26,12 +27,14 @@ test.each(IMAGES.map((fixture, index) => [fixture.name, SEED + index] as const))
     let survived = 0;
     for (let round = 0; round < ROUNDS; round++) {
       const bytes = mutate(whole, random);
+      const tooMuch = countResources();
       try {
         await useImage(bytes);
         survived++;
       } catch (error) {
         if (!isVimgError(error)) throw new TypeError(`seed ${seed}, round ${round}`, { cause: error });
       }
+      expect(tooMuch(), `seed ${seed}, round ${round}`).toEqual([]);
     }
     expect(survived).toBeLessThan(ROUNDS);
   },

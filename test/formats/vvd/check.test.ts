@@ -4,6 +4,7 @@ import { checkVvd } from '../../../formats/vvd/check.ts';
 import { encodeHeader, readHeader } from '../../../formats/vvd/header.ts';
 import { HEADER_OFFSETS, PAGE } from '../../../formats/vvd/layout.ts';
 import { sealPage, setU64 } from '../../../formats/vvd/page.ts';
+import { FaultDevice } from '../../../src/device/fault-device.ts';
 import { MemoryDevice } from '../../../src/device/memory-device.ts';
 import { BLOCK, cleanImage, editEntry, entryOf, expectOnly, SIZE } from './damaged-image.ts';
 import {
@@ -94,6 +95,18 @@ describe('a check of damaged attributes and journals', () => {
     await editHeader(crashed, { state: 1 });
     const report = await checkVvd(crashed);
     expect(report.findings[0]).toMatchObject({ kind: 'journal-ahead' });
+  });
+
+  it('says which half of the journal the device does not read', async () => {
+    const file = await cleanImage();
+    const { journalOffset, journalSlotPages } = await readHeader(file);
+    for (const slot of [0, 1]) {
+      const fileOffset = journalOffset + slot * journalSlotPages * PAGE;
+      const within = { offset: fileOffset, length: journalSlotPages * PAGE };
+      const damaged = new FaultDevice(file.fork(), [{ on: 'read', sticky: true, within }]);
+      const message = expect.stringContaining(`journal slot ${slot}`);
+      expectOnly(await checkVvd(damaged), 'journal-unreadable', { fileOffset, message });
+    }
   });
 
   it('sees an image that was not closed as its next open does, and changes nothing', async () => {
