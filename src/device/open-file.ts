@@ -2,7 +2,8 @@
  * Opening a host file or block device: which kinds are accepted, in which order things are done, and the lock.
  *
  * Order: look at the kind before opening (opening a FIFO would wait, opening a tape would wind it), open, look again
- * at what was really opened, lock, and only then empty a file that is to be overwritten.
+ * at what was really opened, lock, look whether the path still leads there (whoever had the lock before may have put
+ * another file under that name), and only then empty a file that is to be overwritten.
  */
 import { closeSync, constants, fstatSync, ftruncateSync, openSync, type Stats, statSync } from 'node:fs';
 import { fromSystemError, VimgError } from '../base/errors.ts';
@@ -39,14 +40,30 @@ export interface OpenedFile {
   readonly locked: boolean;
 }
 
+/** Times a file is opened anew because another one took its name before the lock was had. */
+const REPLACED_MAX = 20;
+
 /** Opens `path`. @throws VimgError `NOT_FOUND`, `EXISTS`, `READ_ONLY`, `LOCKED`, `USAGE` for another kind of file */
 export async function openFile(path: string, options: FileOpenOptions): Promise<OpenedFile> {
+  for (let attempt = 0; attempt < REPLACED_MAX; attempt++) {
+    const opened = await openOnce(path, options);
+    if (opened !== undefined) return opened;
+  }
+  throw new VimgError('LOCKED', 'the file is replaced by others again and again', { op: 'open', path });
+}
+
+/** Resolves to nothing when the path led elsewhere once the lock was had: what was opened is no disk any more. */
+async function openOnce(path: string, options: FileOpenOptions): Promise<OpenedFile | undefined> {
   const op = options.create === undefined ? 'open' : 'create';
   const fd = openDescriptor(path, options, op);
   try {
     const stats = fstatSync(fd);
     checkKind(stats, path, op);
     const locked = await lockDescriptor(fd, 'none', options.lock ?? 'none', path);
+    if (locked && !leadsTo(path, stats)) {
+      closeSync(fd);
+      return undefined;
+    }
     if (!stats.isBlockDevice()) {
       if (options.create === 'truncate') ftruncateSync(fd, 0);
       const size = fstatSync(fd).size; // again: it may have changed before the lock was had
@@ -67,6 +84,11 @@ export async function openFile(path: string, options: FileOpenOptions): Promise<
     closeSync(fd);
     throw fromSystemError(error, { op, path });
   }
+}
+
+function leadsTo(path: string, opened: Stats): boolean {
+  const now = statSync(path, { throwIfNoEntry: false });
+  return now !== undefined && now.ino === opened.ino && now.dev === opened.dev;
 }
 
 function openDescriptor(path: string, options: FileOpenOptions, op: string): number {

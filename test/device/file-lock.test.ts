@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { on, once } from 'node:events';
-import { readFileSync, statSync } from 'node:fs';
+import { readFileSync, renameSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { dir } from 'tmp-promise';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -111,6 +111,18 @@ describe('locks between opens of one file', () => {
     const attempt = open(path, 'write');
     await holder.close();
     expect((await attempt).locked).toBe(true);
+  });
+
+  it('opens the file that has the name once the lock is had', async () => {
+    const [path, replacement] = [await newDisk(), await newDisk()];
+    const before = statSync(path).ino;
+    const opening = open(path, 'write');
+    renameSync(replacement, path); // as a snapshot, a revert or a convert of someone else ends
+    const device = await opening;
+    await device.pwrite(Buffer.from('kept'), 0);
+    await device.flush();
+    expect(readFileSync(path).toString('latin1', 0, 4)).toBe('kept');
+    expect(statSync(path).ino).not.toBe(before);
   });
 
   it('opens without a lock, and says so, where locks cannot be had', async () => {
