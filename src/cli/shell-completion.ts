@@ -13,6 +13,18 @@ import { VERBS } from './verb-list.ts';
 /** Shells that a script can be made for. */
 export const SHELLS: readonly string[] = ['bash', 'zsh', 'fish'];
 
+/** What the script for bash takes from the package bash-completion; where that is not installed, words as bash cuts them. */
+const BASH_WORDS = `if ! declare -F _get_comp_words_by_ref > /dev/null; then
+    _get_comp_words_by_ref() {
+        words=("\${COMP_WORDS[@]}")
+        cword=$COMP_CWORD
+        cur=\${COMP_WORDS[COMP_CWORD]}
+        prev=\${COMP_WORDS[COMP_CWORD - 1]}
+    }
+fi
+
+`;
+
 /** Prints the script that a shell reads to complete the program's lines. @throws VimgError `USAGE` */
 export function printCompletionScript(shell: string, program: string): void {
   if (!SHELLS.includes(shell)) {
@@ -20,6 +32,7 @@ export function printCompletionScript(shell: string, program: string): void {
       hint: `it is one of ${SHELLS.join(', ')}`,
     });
   }
+  if (shell === 'bash') process.stdout.write(BASH_WORDS);
   script(shell, program, program);
 }
 
