@@ -4,8 +4,11 @@ import { isVimgError } from '../base/errors.ts';
 import { controlFolders, ownControlPath } from '../control/control-place.ts';
 import { ControlServer } from '../control/control-server.ts';
 import type { DiskImage } from '../image/disk-image.ts';
+import type { Export } from '../nbd/export.ts';
+import type { NbdServer } from '../nbd/server.ts';
 import { controlMethods } from '../serving/control-methods.ts';
 import { OpenDiskSet } from '../serving/open-disk-set.ts';
+import type { ServingStatistics } from '../serving/protocol.ts';
 import { describeError } from './error-report.ts';
 import type { Context } from './verb.ts';
 
@@ -15,15 +18,28 @@ export interface ServingControl {
 }
 
 /** Listens; where that cannot be, says so, and serving goes on without. */
-export async function startControl(context: Context, disks: readonly DiskImage[]): Promise<ServingControl> {
+export async function startControl(
+  context: Context,
+  disks: readonly DiskImage[],
+  server: NbdServer,
+  exports: readonly Export[],
+): Promise<ServingControl> {
+  const statistics = (): ServingStatistics => ({
+    pid: process.pid,
+    'uptime-seconds': Math.round(process.uptime()),
+    connections: server.clients,
+    exports: exports.flatMap(({ name, device, statistics: recorded }) =>
+      recorded === undefined ? [] : [{ name, disk: device.name, ...recorded.toJSON() }],
+    ),
+  });
   const open = new OpenDiskSet(disks, formats);
   try {
     const uid = process.getuid?.() ?? -1;
     const path = await ownControlPath(controlFolders(context.environment, uid), uid);
-    const server = await ControlServer.listen(path, controlMethods(open));
+    const control = await ControlServer.listen(path, controlMethods(open, statistics));
     return {
       async close() {
-        await server.close();
+        await control.close();
         await open.idle();
       },
     };

@@ -89,6 +89,11 @@ export const VERBS: readonly ListedVerb[] = [
     load: () => import('./verbs/lock.ts'),
   },
   {
+    name: 'stats',
+    summary: 'show what the process that serves a disk did',
+    load: () => import('./verbs/stats.ts'),
+  },
+  {
     name: 'tour',
     summary: 'show all this in a minute, in a temporary folder',
     load: () => import('./verbs/tour.ts'),

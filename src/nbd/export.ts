@@ -17,6 +17,7 @@ import {
   SEND_WRITE_ZEROES,
 } from './protocol.ts';
 import type { ReplyFormat } from './reply-writer.ts';
+import { RequestStatistics } from './request-statistics.ts';
 import { PAYLOAD_MAX } from './server-limits.ts';
 
 export interface Export {
@@ -29,6 +30,8 @@ export interface Export {
   readonly fastZeroUnit: number;
   /** Metadata contexts besides `base:allocation`; asked for by each client that negotiates. */
   readonly moreContexts?: () => StatusSource[];
+  /** Told of every request. */
+  readonly statistics?: RequestStatistics;
 }
 
 /** The constraints that INFO_BLOCK_SIZE announces ("Size constraints"). Bytes. */
@@ -51,6 +54,7 @@ export function exportDisk(disk: DiskImage, name: string, description?: string):
     // Where the host punches no holes, a raw file is zeroed by writing.
     fastZeroUnit: writer === undefined || punches === 0 ? 0 : roundUp(writer.zeroUnit, punches),
     moreContexts: () => diskContexts(disk),
+    statistics: new RequestStatistics(),
   };
 }
 

@@ -52,6 +52,9 @@ export class Request {
   flushed = false;
   /** The device gave a promise: the reply comes in a later turn. */
   later = false;
+  /** When it was let in (performance.now), for statistics. */
+  startedMs = 0;
+  failed = false;
   readonly onCompleted: () => void;
   readonly onFailed: (error: unknown) => void;
 
@@ -70,5 +73,6 @@ export class Request {
     this.statuses = [];
     this.flushed = false;
     this.later = false;
+    this.failed = false;
   }
 }

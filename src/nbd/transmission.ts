@@ -19,6 +19,7 @@ import { ReplyOutput, type ReplySink } from './reply-output.ts';
 import { Request, type RequestOwner } from './request.ts';
 import { refusal, statusPayloadRefusal } from './request-check.ts';
 import { headerBytes, readHeader } from './request-header.ts';
+import type { RequestStatistics } from './request-statistics.ts';
 import { PAYLOAD_MAX, type ServerLimits } from './server-limits.ts';
 import type { SocketInput } from './socket-input.ts';
 
@@ -53,6 +54,7 @@ export class Transmission implements RequestOwner {
   readonly #idle: Request[] = [];
   readonly #extended: boolean;
   readonly #headBytes: number;
+  readonly #statistics: RequestStatistics | undefined;
   #inFlight = 0;
   #inFlightBytes = 0;
   /** A request that is read, and waits to be let in. */
@@ -78,6 +80,7 @@ export class Transmission implements RequestOwner {
     this.#input = input;
     this.#host = host;
     this.#limits = shared.limits;
+    this.#statistics = session.served.statistics;
     this.#pool = shared.pool;
     this.#extended = session.replies === 'extended';
     this.#headBytes = headerBytes(this.#extended);
@@ -139,6 +142,7 @@ export class Transmission implements RequestOwner {
   }
 
   failed(request: Request, error: unknown): void {
+    request.failed = true;
     this.#runner.fail(request, error);
     this.#finish(request);
   }
@@ -179,6 +183,10 @@ export class Transmission implements RequestOwner {
   /** Starts a request. */
   #letIn(request: Request): void {
     this.#inFlight++;
+    if (this.#statistics) {
+      request.startedMs = performance.now();
+      this.#statistics.started();
+    }
     request.cost = this.#costOf(request);
     this.#inFlightBytes += request.cost;
     const error = refusal(request, this.#session);
@@ -235,6 +243,7 @@ export class Transmission implements RequestOwner {
   }
 
   #refuse(request: Request, error: number): void {
+    request.failed = true;
     this.#runner.refuse(request, error);
     this.#finish(request);
   }
@@ -279,6 +288,10 @@ export class Transmission implements RequestOwner {
     this.#inFlightBytes -= request.cost;
     if (request.pooled) this.#pool.give(request.pooled);
     const { later } = request;
+    if (this.#statistics) {
+      const micros = (performance.now() - request.startedMs) * 1000;
+      this.#statistics.finished(request.type, request.length, micros, request.failed, !later);
+    }
     request.reset();
     if (this.#idle.length < IDLE_REQUESTS_MAX) this.#idle.push(request);
     if (later) this.#planFlush();

@@ -18,17 +18,23 @@ import {
   RESIZE,
   type ResizeRequest,
   readParameters,
+  type ServingStatistics,
   SNAPSHOT,
   type SnapshotRequest,
+  STATISTICS,
   USAGE,
 } from './protocol.ts';
 
 /** Extents told at once: some tens of kilobytes. */
 const EXTENTS_AT_ONCE = 256;
 
-export function controlMethods(disks: OpenDiskSet): Map<string, ControlMethod> {
+export function controlMethods(
+  disks: OpenDiskSet,
+  statistics: () => ServingStatistics,
+): Map<string, ControlMethod> {
   return new Map<string, ControlMethod>([
     [DISKS, () => disks.describe()],
+    [STATISTICS, () => Promise.resolve(statistics())],
     [
       SNAPSHOT,
       (parameters) => {

@@ -18,8 +18,10 @@ import {
   type MapRequest,
   RESIZE,
   type ResizeRequest,
+  type ServingStatistics,
   SNAPSHOT,
   type SnapshotRequest,
+  STATISTICS,
   USAGE,
 } from './protocol.ts';
 
@@ -131,6 +133,10 @@ export class DiskOwner {
   /** The disk has the name that was given here, whatever its owner calls it. */
   #nameOf(path: string): string {
     return path === this.disk.path ? this.#given : path;
+  }
+
+  async statistics(): Promise<ServingStatistics> {
+    return (await this.#client.request(STATISTICS, {})) as ServingStatistics;
   }
 
   close(): void {

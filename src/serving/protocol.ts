@@ -1,5 +1,6 @@
 /** What the owner of open disks and its clients say to each other over a control socket. All sizes are bytes. */
 import { VimgError } from '../base/errors.ts';
+import type { ExportStatistics } from '../nbd/request-statistics.ts';
 
 /** The disks that a process has open: `[]` → {@link DiskDescription}[]. */
 export const DISKS = 'disks';
@@ -13,6 +14,17 @@ export const ATTRIBUTES = 'attributes';
 export const MAP = 'map';
 /** {@link DiskRequest} → `DiskUsage`. */
 export const USAGE = 'usage';
+
+/** `{}` → {@link ServingStatistics}. */
+export const STATISTICS = 'statistics';
+
+export interface ServingStatistics {
+  readonly pid: number;
+  readonly 'uptime-seconds': number;
+  /** Clients that are connected. */
+  readonly connections: number;
+  readonly exports: readonly ({ readonly name: string; readonly disk: string } & ExportStatistics)[];
+}
 
 export interface DiskDescription {
   readonly path: string;

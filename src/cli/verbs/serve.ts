@@ -144,7 +144,7 @@ async function serve(
       exports.push(exportDisk(disk, names[index] as string));
     }
     const server = await NbdServer.listen(addresses, { exports, limits, onError: tellOnce(context) });
-    const control = await startControl(context, disks);
+    const control = await startControl(context, disks, server, exports);
     try {
       return await whileServing(context, server, names, options);
     } finally {
