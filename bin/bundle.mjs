@@ -20,6 +20,7 @@ const LATE = [
   'fs/promises',
   'timers/promises',
   'child_process',
+  'http',
   'net',
   'os',
   'readline',

@@ -17,21 +17,24 @@ export interface ServingControl {
   close(): Promise<void>;
 }
 
-/** Listens; where that cannot be, says so, and serving goes on without. */
-export async function startControl(
-  context: Context,
-  disks: readonly DiskImage[],
-  server: NbdServer,
-  exports: readonly Export[],
-): Promise<ServingControl> {
-  const statistics = (): ServingStatistics => ({
+/** What a server did with its exports until now. */
+export function servingStatistics(server: NbdServer, exports: readonly Export[]): ServingStatistics {
+  return {
     pid: process.pid,
     'uptime-seconds': Math.round(process.uptime()),
     connections: server.clients,
     exports: exports.flatMap(({ name, device, statistics: recorded }) =>
       recorded === undefined ? [] : [{ name, disk: device.name, ...recorded.toJSON() }],
     ),
-  });
+  };
+}
+
+/** Listens; where that cannot be, says so, and serving goes on without. */
+export async function startControl(
+  context: Context,
+  disks: readonly DiskImage[],
+  statistics: () => ServingStatistics,
+): Promise<ServingControl> {
   const open = new OpenDiskSet(disks, formats);
   try {
     const uid = process.getuid?.() ?? -1;

@@ -18,11 +18,13 @@ import {
 } from '../../nbd/listen-address.ts';
 import { NbdServer } from '../../nbd/server.ts';
 import { DEFAULT_LIMITS } from '../../nbd/server-limits.ts';
+import type { MetricsServer } from '../../serving/metrics-server.ts';
+import type { ServingStatistics } from '../../serving/protocol.ts';
 import { runCaptive } from '../captive-command.ts';
 import { usage } from '../command-line.ts';
 import { describeError } from '../error-report.ts';
 import { type Access, type AccessOptions, accessOf, openDisk } from '../open-disk.ts';
-import { startControl } from '../serving-control.ts';
+import { servingStatistics, startControl } from '../serving-control.ts';
 import { watchSpace } from '../space-watch.ts';
 import { ALLOW_OPTION, type Context, defineVerb, repeated, type Verb } from '../verb.ts';
 
@@ -36,6 +38,7 @@ interface Options extends AccessOptions {
   readonly snapshot?: string;
   readonly shared?: string;
   readonly onFull?: string;
+  readonly metrics?: string;
 }
 
 /** More sockets than this no process of ours should hold. */
@@ -65,6 +68,7 @@ export const verb: Verb = defineVerb<Options>({
     ['--snapshot <name>', 'serve the disks as they were at this snapshot, to read only'],
     ['-e, --shared <number>', 'connections at once, of all clients together; 0 or nothing: 256'],
     ['--on-full <way>', 'when storage is full: pause writers until there is space (default), or error'],
+    ['--metrics <address>', 'statistics for Prometheus at http://ADDRESS/metrics; address: host:port'],
     ['--run <command>', 'run a command with $uri (and $uri1, $uri2…) set; serve as long as it runs'],
     ['--pid-file <path>', 'write the process ID here once clients can connect'],
     ALLOW_OPTION,
@@ -107,6 +111,19 @@ function addressesOf(
   return [folder === undefined ? { host: LOOPBACK, port: NBD_PORT } : unixAddress(join(folder, 'nbd.sock'))];
 }
 
+async function startMetrics(
+  { terminal, program }: Context,
+  address: string | undefined,
+  statistics: () => ServingStatistics,
+): Promise<MetricsServer | undefined> {
+  if (address === undefined) return undefined;
+  const { MetricsServer } = await import('../../serving/metrics-server.ts');
+  const server = await MetricsServer.listen(parseTcpAddress(address), statistics);
+  const { host, port } = server.address;
+  terminal.note(`${program}: metrics at http://${host.includes(':') ? `[${host}]` : host}:${port}/metrics`);
+  return server;
+}
+
 /** How many connections there may be: QEMU's `--shared`. */
 function connectionLimit({ shared = '0' }: Options): number {
   const count = /^[0-9]{1,5}$/.test(shared) ? Number(shared) : Number.NaN;
@@ -144,11 +161,14 @@ async function serve(
       exports.push(exportDisk(disk, names[index] as string));
     }
     const server = await NbdServer.listen(addresses, { exports, limits, onError: tellOnce(context) });
-    const control = await startControl(context, disks, server, exports);
+    const statistics = (): ServingStatistics => servingStatistics(server, exports);
+    const control = await startControl(context, disks, statistics);
+    let metrics: MetricsServer | undefined;
     try {
+      metrics = await startMetrics(context, options.metrics, statistics);
       return await whileServing(context, server, names, options);
     } finally {
-      await Promise.all([server.close(), control.close()]);
+      await Promise.all([server.close(), control.close(), metrics?.close()]);
     }
   } finally {
     await closeAll(disks);
