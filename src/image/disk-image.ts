@@ -162,16 +162,19 @@ export class DiskImage implements BlockDevice {
     this.#checkRange(offset, length, 'map');
     const location = new Location();
     const depth = this.#resolver.resolve(offset, length, location);
-    if (isPromise(depth)) return depth.then((found) => this.#mapExtent(offset, location, found));
-    return this.#mapExtent(offset, location, depth);
+    const extent = isPromise(depth)
+      ? depth.then((found) => this.#mapExtent(offset, location, found))
+      : this.#mapExtent(offset, location, depth);
+    return isPromise(extent) ? this.#underWay.track(extent) : extent;
   }
 
   /** Where the first part of a range is stored byte for byte, and may be used unverified; nothing elsewhere. */
   async storedAt(offset: number, length: number): Promise<StoredRange | undefined> {
-    await this.#held;
+    while (this.#held !== undefined) await this.#held;
     this.#checkRange(offset, length, 'map');
     const location = new Location();
-    await this.#resolver.resolve(offset, length, location);
+    const found = this.#resolver.resolve(offset, length, location);
+    if (isPromise(found)) await this.#underWay.track(found);
     const { device, deviceOffset, kind, verify } = location;
     if (kind !== DATA || verify || device === undefined) return undefined;
     return { device, deviceOffset, length: location.length };
@@ -197,8 +200,8 @@ export class DiskImage implements BlockDevice {
     if (offset >= end) return { length, changed: true };
     const location = new Location();
     const depth = this.#resolver.resolve(offset, Math.min(length, end - offset), location);
-    if (isPromise(depth)) return depth.then((found) => ({ length: location.length, changed: found < at }));
-    return { length: location.length, changed: depth < at };
+    if (!isPromise(depth)) return { length: location.length, changed: depth < at };
+    return this.#underWay.track(depth).then((found) => ({ length: location.length, changed: found < at }));
   }
 
   /** Sets the size. It starts when everything under way is done, and what comes meanwhile waits for its end. */

@@ -1,4 +1,5 @@
 /** Closing a disk while operations are under way: what then succeeds is in the file. */
+import { setImmediate } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { createVvd } from '../../formats/vvd/create.ts';
 import { openVvd } from '../../formats/vvd/open.ts';
@@ -39,4 +40,26 @@ describe('a disk closed in the middle of operations', () => {
     await disk.close();
     await expect(async () => disk.pwrite(new Uint8Array(512), 0)).rejects.toMatchObject({ code: 'IO' });
   });
+});
+
+it('layers are not exchanged while somebody asks where things lie', async () => {
+  const memory = MemoryDevice.create(0);
+  await createVvd(memory, { virtualSize: 64 * BLOCK, options: { block_size: BLOCK }, gate: closedGate });
+  const layer = await openVvd(memory, { readOnly: false, gate: closedGate });
+  const locate = layer.locate.bind(layer);
+  layer.locate = async (...question) => {
+    await setImmediate(); // as where the table page has to be fetched
+    return locate(...question);
+  };
+  const disk = new DiskImage('memory', [layer]);
+  const ended: string[] = [];
+  const note = (what: string) => (): unknown => ended.push(what);
+  const questions = { map: () => disk.mapAt(0, 512), store: () => disk.storedAt(0, 512) };
+  for (const [what, ask] of Object.entries(questions)) {
+    const answer = Promise.resolve(ask() as Promise<unknown>).then(note(what));
+    await disk.exclusively(() => Promise.resolve()).then(note('exchange'));
+    await answer;
+  }
+  expect(ended).toEqual(['map', 'exchange', 'store', 'exchange']);
+  await disk.close();
 });
