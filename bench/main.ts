@@ -1,12 +1,4 @@
-/**
- * `npm run bench`: vimg against qemu-img, side by side in one run.
- *
- *     npm run bench -- [--scale small|full] [--only NAME[,NAME…]] [--pairs N] [--dir DIR] [--output table|json]
- *                      [--profile] [--list]
- *
- * `full` (the default) needs about 20 GB in DIR and a quiet machine for an hour; `small` leaves out the largest size
- * of each work. The table goes to stdout, what is being done to stderr.
- */
+/** `npm run bench`: vimg against its peers, side by side in one run. */
 import { tmpdir } from 'node:os';
 import { parseArgs } from 'node:util';
 import { VimgError } from '../src/base/errors.ts';
@@ -17,6 +9,17 @@ import { tableOf } from './report.ts';
 import type { Size, Work } from './work.ts';
 import { works } from './works/index.ts';
 import { Workshop } from './workshop.ts';
+
+const HELP = `npm run bench -- [options]: vimg against its peers, side by side in one run
+
+  --only NAME[,NAME…]     these works; --list shows them
+  --scale small|full      small leaves out the largest size of each work
+  --pairs N               runs of each side, in turn (default 5)
+  --dir DIR               where disks are made; a full run needs about 20 GB, and a quiet machine for an hour
+  --output table|json     the table goes to stdout, what is being done to stderr
+  --profile               also say where the time goes
+  --list, --help
+`;
 
 interface Plan {
   readonly chosen: readonly Work[];
@@ -39,16 +42,21 @@ async function main(): Promise<void> {
       output: { type: 'string', default: 'table' },
       profile: { type: 'boolean', default: false },
       list: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
     },
   });
+  if (values.help) {
+    process.stdout.write(HELP);
+    return;
+  }
   if (values.list) {
     for (const work of works) process.stdout.write(`${work.name}: ${work.title}\n`);
     return;
   }
   const plan: Plan = {
     chosen: chooseWorks(values.only ?? []),
-    small: values.scale === 'small',
-    pairs: Number(values.pairs),
+    small: oneOf(values.scale, ['small', 'full']) === 'small',
+    pairs: pairsOf(values.pairs),
     profile: values.profile,
   };
   const machine = await describeMachine(values.dir);
@@ -70,6 +78,17 @@ async function main(): Promise<void> {
   } finally {
     finish();
   }
+}
+
+function oneOf(given: string, choices: readonly string[]): string {
+  if (choices.includes(given)) return given;
+  throw new VimgError('USAGE', `'${given}' is none of ${choices.join(', ')}`);
+}
+
+function pairsOf(text: string): number {
+  const pairs = Number(text);
+  if (Number.isInteger(pairs) && pairs > 0) return pairs;
+  throw new VimgError('USAGE', `'${text}' is no number of pairs`);
 }
 
 function chooseWorks(only: readonly string[]): readonly Work[] {
@@ -120,4 +139,13 @@ async function measureOne(
   }
 }
 
-await main();
+try {
+  await main();
+} catch (error) {
+  const isUsage =
+    (error instanceof VimgError && error.code === 'USAGE') ||
+    String((error as NodeJS.ErrnoException).code).startsWith('ERR_PARSE_ARGS');
+  if (!isUsage) throw error;
+  say(`bench: ${(error as Error).message}\n\n${HELP}`);
+  process.exitCode = 1;
+}
