@@ -93,7 +93,8 @@ export const verb: Verb = defineVerb<Options>({
         : { backing: { ...known.backing, unchecked: options.backingUnsafe ?? false } }),
       open: access,
     });
-    if (known !== undefined && !options.backingUnsafe) await warnAboutReopening(context, path);
+    if (known !== undefined && !options.backingUnsafe && !options.quiet)
+      await warnAboutReopening(context, path);
     return 0;
   },
 });
