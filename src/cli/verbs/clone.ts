@@ -111,7 +111,7 @@ async function link(
     context.terminal.json({ filename: path, base: result.base, recorded: result.recorded, ...warnings });
     return;
   }
-  await warnAboutReopening(context, path);
+  if (!options.quiet) await warnAboutReopening(context, path);
   if (!result.recorded && !options.quiet) {
     context.terminal.note(
       `${result.base} is in use and does not know of this clone: do not delete it meanwhile`,
