@@ -1,10 +1,14 @@
 /** Images of every released version open, read, check and can be written, for ever. */
 import { createHash } from 'node:crypto';
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { dir } from 'tmp-promise';
 import { describe, expect, it } from 'vitest';
 import { formats } from '../../../formats/index.ts';
 import { checkVvd } from '../../../formats/vvd/check.ts';
 import { isSealed, readHeader } from '../../../formats/vvd/header.ts';
+import { INTENT_SNAPSHOT } from '../../../formats/vvd/layout.ts';
+import { vvdLifecycle } from '../../../formats/vvd/lifecycle.ts';
 import { FileDevice } from '../../../src/device/file-device.ts';
 import type { CheckReport } from '../../../src/image/check-report.ts';
 import { DiskImage } from '../../../src/image/disk-image.ts';
@@ -48,7 +52,8 @@ describe.each(VVD_FIXTURES)('$version/$name: $feature', (fixture) => {
     try {
       const path = unpackFixture(fixture, folder.path);
       const file = await FileDevice.open(path, { readOnly: true });
-      const sealed = isSealed(await readHeader(file));
+      const header = await readHeader(file);
+      const sealed = isSealed(header) && header.intent !== INTENT_SNAPSHOT; // a snapshot that did not happen
       await file.close();
       const opening = DiskImage.open(path, { formats, readOnly: false });
       if (sealed) {
@@ -69,6 +74,29 @@ describe.each(VVD_FIXTURES)('$version/$name: $feature', (fixture) => {
     }
   });
 });
+
+it.each(['down.vvd', 'middle.vvd', 'up.vvd'])(
+  'an interrupted deletion below %s is completed',
+  async (name) => {
+    const folder = await dir({ unsafeCleanup: true, prefix: 'vimg-vvd-' });
+    try {
+      const fixture = VVD_FIXTURES.find((other) => other.name === name);
+      if (!fixture) throw new TypeError(`there is no fixture ${name}`);
+      const path = unpackFixture(fixture, folder.path);
+      const { virtualSize, contentSha256 } = fixture;
+      await vvdLifecycle.deleteSnapshot(path, 'old', { formats });
+      expect(await guestContent(path)).toEqual({ virtualSize, contentSha256 });
+      expect((await vvdLifecycle.listSnapshots(path)).map((snapshot) => snapshot.name)).toEqual(
+        name === 'middle.vvd' ? ['new'] : [],
+      );
+      for (const file of readdirSync(folder.path)) {
+        expect((await check(join(folder.path, file))).findings).toEqual([]);
+      }
+    } finally {
+      await folder.cleanup();
+    }
+  },
+);
 
 /** The last sector of one disk holds data, which the test above overwrites. */
 function contentWithoutTail(name: string): unknown {
