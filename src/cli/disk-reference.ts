@@ -1,7 +1,6 @@
 /**
- * How a disk is named on the command line: a host file, or a snapshot of one (`disk.vvd@before`). A path in a
- * datastore (`ds1:vm1/root.vvd`) and an NBD export (`nbd://…`) are told apart from files, and refused by name in this
- * release. A file with a colon in its name is written `./ds1:x`.
+ * How a disk is named on the command line: a host file, or a snapshot of one (`disk.vvd@before`), a path in a
+ * datastore (`ds1:vm1/root.vvd`), or an NBD export (`nbd://…`). A file with a colon in its name is written `./ds1:x`.
  */
 import { VimgError } from '../base/errors.ts';
 import { fileExists } from '../device/files.ts';
@@ -22,7 +21,8 @@ const PROTOCOL = /^([A-Za-z][A-Za-z0-9+.-]+):\/\//;
 /**
  * The file that a name means, for a disk that is made or that takes no snapshot.
  *
- * @throws VimgError `UNSUPPORTED` for a datastore or NBD, `USAGE` for a name that is empty or not UTF-8
+ * @throws VimgError `UNSUPPORTED` for other protocols, `NOT_FOUND` for a datastore that this host does not know, `USAGE`
+ *   for a name that is empty or not UTF-8, and for a wrong URI
  */
 export async function filePath(name: string): Promise<string> {
   if (name === '') throw new VimgError('USAGE', 'The name of a disk is empty');
@@ -35,11 +35,7 @@ export async function filePath(name: string): Promise<string> {
   if (JSON_NAME.test(name)) {
     throw new VimgError('UNSUPPORTED', `'${name}': json: names are not supported`, { hint: 'name a file' });
   }
-  if (NBD.test(name)) {
-    throw new VimgError('UNSUPPORTED', `'${name}': NBD is not in this release`, {
-      hint: 'name a host file',
-    });
-  }
+  if (NBD.test(name)) return (await import('../nbd/client/nbd-files.ts')).nbdPath(name);
   const protocol = PROTOCOL.exec(name)?.[1];
   if (protocol !== undefined) {
     throw new VimgError('UNSUPPORTED', `'${name}': disks are not read over ${protocol}`, {
@@ -55,6 +51,8 @@ export async function filePath(name: string): Promise<string> {
  */
 export async function diskReference(name: string): Promise<DiskReference> {
   const path = await filePath(name);
+  // No look whether the export is there: a server that takes one client would have served it by that.
+  if (NBD.test(name)) return { path };
   const at = path.lastIndexOf('@');
   if (at <= 0 || at === path.length - 1 || (await isThere(path)) || !(await isThere(path.slice(0, at)))) {
     return { path };

@@ -10,7 +10,7 @@ import type { FileSystem } from './file-system.ts';
 import { hostFiles } from './host-files.ts';
 
 /** Two or more letters, so that `C:` is no place. */
-const NAME = /^([A-Za-z][A-Za-z0-9_-]+):/;
+const NAME = /^([A-Za-z][A-Za-z0-9_+-]+):/;
 
 const mounts = new Map<string, FileSystem>();
 

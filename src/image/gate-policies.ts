@@ -13,6 +13,8 @@ import { placeOf } from '../device/mounts.ts';
 import type { LockMode } from '../host/file-lock.ts';
 import type { FileReference, Gate } from './gate.ts';
 
+const NBD = /^nbds?(\+unix)?:/i;
+
 export interface FolderGateOptions {
   /** Folders in which (and below which) referenced files may lie, besides the folder of the image itself. */
   readonly allow?: readonly string[];
@@ -57,7 +59,9 @@ async function allowedPath(reference: FileReference, options: FolderGateOptions)
       path: from,
     });
   }
-  if (/^[A-Za-z][A-Za-z0-9+.-]*:/.test(stored) && placeOf(stored) === undefined) {
+  // NBD may be a place of this process, but only who gave the command may say to whom it connects.
+  const isProtocol = /^[A-Za-z][A-Za-z0-9+.-]*:/.test(stored) && placeOf(stored) === undefined;
+  if (isProtocol || NBD.test(stored)) {
     throw new VimgError('UNSUPPORTED', `The image refers to '${shown}': only plain file names are followed`, {
       path: from,
     });

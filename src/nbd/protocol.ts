@@ -44,6 +44,7 @@ export const REP_INFO = 3;
 export const REP_META_CONTEXT = 4;
 export const REP_ERR_UNSUP = 0x8000_0001;
 export const REP_ERR_INVALID = 0x8000_0003;
+export const REP_ERR_TLS_REQD = 0x8000_0005;
 export const REP_ERR_UNKNOWN = 0x8000_0006;
 export const REP_ERR_TOO_BIG = 0x8000_0009;
 export const REP_ERR_EXT_HEADER_REQD = 0x8000_000a;
@@ -94,6 +95,7 @@ export const REPLY_OFFSET_HOLE = 2;
 export const REPLY_BLOCK_STATUS = 5;
 export const REPLY_BLOCK_STATUS_EXT = 6;
 export const REPLY_ERROR = 0x8001;
+export const REPLY_ERROR_OFFSET = 0x8002;
 
 /** "`base:allocation` metadata context". */
 export const STATE_HOLE: number = 1 << 0;
