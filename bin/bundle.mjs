@@ -22,6 +22,7 @@ const LATE = [
   'child_process',
   'http',
   'net',
+  'tls',
   'os',
   'readline',
   'url',

@@ -12,6 +12,7 @@ import type { Export } from './export.ts';
 import { Handshake, type HandshakeStep, type Session } from './handshake.ts';
 import type { ServerLimits } from './server-limits.ts';
 import { SocketInput } from './socket-input.ts';
+import { protect, type ServerTls } from './tls-server.ts';
 import { Transmission, type TransmissionHost } from './transmission.ts';
 
 /** What the connections of a server have in common. */
@@ -20,10 +21,12 @@ export interface ConnectionContext {
   readonly limits: ServerLimits;
   readonly pool: BufferPool;
   readonly onError: (error: VimgError) => void;
+  /** Present: clients must use it. */
+  readonly tls: ServerTls | undefined;
 }
 
 export class Connection implements TransmissionHost {
-  readonly #socket: Socket;
+  #socket: Socket;
   readonly #context: ConnectionContext;
   readonly #input: SocketInput = new SocketInput();
   readonly #handshake: Handshake;
@@ -42,12 +45,36 @@ export class Connection implements TransmissionHost {
     socket.setNoDelay(true);
     socket.setKeepAlive(true);
     this.#timer = setTimeout(() => socket.destroy(), context.limits.handshakeMs);
-    this.#handshake = new Handshake(context.exports, this.#input, (bytes) => socket.write(bytes));
-    socket.on('data', (chunk) => this.#receive(chunk));
-    socket.on('drain', () => this.#goOnNegotiating());
-    socket.on('end', () => this.finish());
+    const write = (bytes: Uint8Array): boolean => this.#socket.write(bytes);
+    this.#handshake = new Handshake(context.exports, this.#input, write, context.tls ? 'required' : 'none');
     socket.on('error', () => socket.destroy()); // a client that is gone: `close` follows
     socket.on('close', () => this.#onClose());
+    this.#listen(socket);
+  }
+
+  #listen(socket: Socket): void {
+    socket.on('data', this.#onData);
+    socket.on('drain', this.#onDrain);
+    socket.on('end', this.#onEnd);
+  }
+
+  readonly #onData = (chunk: Buffer): void => this.#receive(chunk);
+  readonly #onDrain = (): void => this.#goOnNegotiating();
+  readonly #onEnd = (): void => this.finish();
+
+  /** What came in the clear behind STARTTLS may be somebody else's: such a connection ends. */
+  #secure(tls: ServerTls): void {
+    const plain = this.#socket;
+    if (this.#input.length > 0) {
+      plain.destroy();
+      return;
+    }
+    plain.off('data', this.#onData).off('drain', this.#onDrain).off('end', this.#onEnd);
+    protect(plain, tls, (secured) => {
+      secured.on('error', () => plain.destroy());
+      this.#socket = secured;
+      this.#listen(secured);
+    });
   }
 
   /** Answers what is in flight, then ends. */
@@ -94,6 +121,7 @@ export class Connection implements TransmissionHost {
     if (step === undefined) socket.pause();
     else if (step === 'violation') socket.destroy();
     else if (step === 'end') this.#end();
+    else if (step === 'secure') this.#secure(this.#context.tls as ServerTls);
     else if (step !== 'more') this.#enterTransmission(step);
   }
 

@@ -32,6 +32,7 @@ import {
   REP_ACK,
   REP_ERR_EXT_HEADER_REQD,
   REP_ERR_INVALID,
+  REP_ERR_TLS_REQD,
   REP_ERR_TOO_BIG,
   REP_ERR_UNKNOWN,
   REP_ERR_UNSUP,
@@ -53,8 +54,11 @@ export interface Session {
   readonly contexts: readonly MetadataContext[];
 }
 
-/** `more`: the client's turn. `end`: send what was written, then close. `violation`: close at once. */
-export type HandshakeStep = 'more' | 'end' | 'violation' | Session;
+/**
+ * `more`: the client's turn. `end`: send what was written, then close. `violation`: close at once. `secure`: go on under
+ * TLS; whatever came in the clear behind the option must not be read.
+ */
+export type HandshakeStep = 'more' | 'end' | 'violation' | 'secure' | Session;
 
 const CLIENT_FLAGS_BYTES = 4;
 const OWN_FLAGS = FLAG_FIXED_NEWSTYLE | FLAG_NO_ZEROES;
@@ -72,9 +76,17 @@ export class Handshake {
   #replies: ReplyFormat = 'simple';
   #contexts: readonly MetadataContext[] = [];
   #contextsOf: Export | undefined;
+  /** `required`: nothing but STARTTLS is answered before ("FORCEDTLS" mode). */
+  #tls: 'none' | 'required' | 'active';
 
   /** Greets the client. */
-  constructor(exports: ReadonlyMap<string, Export>, input: SocketInput, write: (bytes: Uint8Array) => void) {
+  constructor(
+    exports: ReadonlyMap<string, Export>,
+    input: SocketInput,
+    write: (bytes: Uint8Array) => void,
+    tls: 'none' | 'required' = 'none',
+  ) {
+    this.#tls = tls;
     this.#exports = exports;
     this.#input = input;
     this.#write = write;
@@ -126,6 +138,11 @@ export class Handshake {
   }
 
   #answer(data: Buffer): HandshakeStep | undefined {
+    if (this.#tls === 'required' && this.#option !== OPT_STARTTLS && this.#option !== OPT_ABORT) {
+      if (this.#option === OPT_EXPORT_NAME) return 'violation'; // it cannot be answered with an error
+      this.#reply(REP_ERR_TLS_REQD);
+      return undefined;
+    }
     switch (this.#option) {
       case OPT_EXPORT_NAME:
         return this.#enterByName(data.toString('utf8'));
@@ -148,12 +165,23 @@ export class Handshake {
         this.#answerContexts(data);
         return undefined;
       case OPT_STARTTLS:
-        this.#reply(data.length === 0 ? REP_ERR_UNSUP : REP_ERR_INVALID);
-        return undefined;
+        return this.#startTls(data);
       default:
         this.#reply(REP_ERR_UNSUP);
         return undefined;
     }
+  }
+
+  /** Nothing was agreed on before that could count under TLS: all of it was refused. */
+  #startTls(data: Buffer): HandshakeStep | undefined {
+    if (data.length > 0 || this.#tls === 'active') this.#reply(REP_ERR_INVALID);
+    else if (this.#tls === 'none') this.#reply(REP_ERR_UNSUP);
+    else {
+      this.#reply(REP_ACK);
+      this.#tls = 'active';
+      return 'secure';
+    }
+    return undefined;
   }
 
   /** Extended headers, once chosen, take precedence over structured replies. Returns the type of the answer. */

@@ -62,12 +62,13 @@ export function isPublic(address: ListenAddress): boolean {
 }
 
 /** The URI of an export (the NBD project's doc/uri.md). */
-export function exportUri(address: ListenAddress, name: string): string {
+export function exportUri(address: ListenAddress, name: string, isProtected = false): string {
+  const scheme = isProtected ? 'nbds' : 'nbd';
   const path = encodeURIComponent(name).replaceAll('%2F', '/');
   if ('socketPath' in address) {
-    return `nbd+unix:///${path}?socket=${encodeURIComponent(address.socketPath).replaceAll('%2F', '/')}`;
+    return `${scheme}+unix:///${path}?socket=${encodeURIComponent(address.socketPath).replaceAll('%2F', '/')}`;
   }
   const host = address.host.includes(':') ? `[${address.host}]` : address.host;
   const port = address.port === NBD_PORT ? '' : `:${address.port}`;
-  return `nbd://${host}${port}/${path}`;
+  return `${scheme}://${host}${port}/${path}`;
 }

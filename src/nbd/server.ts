@@ -14,10 +14,13 @@ import type { Export } from './export.ts';
 import { exportUri, type ListenAddress } from './listen-address.ts';
 import { STRING_MAX } from './protocol.ts';
 import { DEFAULT_LIMITS, type ServerLimits } from './server-limits.ts';
+import type { ServerTls } from './tls-server.ts';
 
 export interface NbdServerOptions {
   readonly exports: readonly Export[];
   readonly limits?: Partial<ServerLimits>;
+  /** Protects every connection: without TLS a client gets nothing. Default: none has it. */
+  readonly tls?: ServerTls | undefined;
   /** Told of every error that a device gave and of connections that could not be accepted. */
   readonly onError?: (error: VimgError) => void;
 }
@@ -33,9 +36,16 @@ export class NbdServer {
   readonly addresses: readonly ListenAddress[];
   readonly #servers: readonly Server[];
   readonly #connections: Connections;
+  readonly #isProtected: boolean;
   #closed: Promise<void> | undefined;
 
-  private constructor(servers: readonly Server[], addresses: ListenAddress[], connections: Connections) {
+  private constructor(
+    servers: readonly Server[],
+    addresses: ListenAddress[],
+    connections: Connections,
+    isProtected: boolean,
+  ) {
+    this.#isProtected = isProtected;
     this.#servers = servers;
     this.addresses = addresses;
     this.#connections = connections;
@@ -58,6 +68,7 @@ export class NbdServer {
       limits: { ...DEFAULT_LIMITS, ...options.limits },
       pool: new BufferPool(),
       onError,
+      tls: options.tls,
     };
     const connections = new Connections(context);
     const servers: Server[] = [];
@@ -74,7 +85,7 @@ export class NbdServer {
       for (const server of servers) server.close();
       throw error;
     }
-    return new NbdServer(servers, addresses, connections);
+    return new NbdServer(servers, addresses, connections, options.tls !== undefined);
   }
 
   /** The first of its addresses. */
@@ -84,7 +95,7 @@ export class NbdServer {
 
   /** The URI by which clients find an export, at the first of its addresses. */
   uri(name: string): string {
-    return exportUri(this.address, name);
+    return exportUri(this.address, name, this.#isProtected);
   }
 
   /** Clients that are connected, or whose last requests the device still works on. */

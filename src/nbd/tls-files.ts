@@ -18,6 +18,8 @@ export interface PskKey {
   readonly key: Buffer;
 }
 
+/** Suites with keys that both know before, and forward secrecy first. */
+export const PSK_CIPHERS = 'ECDHE-PSK:DHE-PSK:PSK:!aNULL:!eNULL:@SECLEVEL=1';
 /** Bytes of a key; RFC 4279 asks for 64 at least to be taken. */
 const KEY_MAX = 64;
 
@@ -29,7 +31,7 @@ export async function readTlsFolder(folder: string, side: 'client' | 'server'): 
 }
 
 /** Every key in a file, by user. @throws VimgError `NOT_FOUND`, `USAGE` for a line that is none */
-async function readPskKeys(path: string): Promise<Map<string, Buffer>> {
+export async function readPskKeys(path: string): Promise<Map<string, Buffer>> {
   const keys = new Map<string, Buffer>();
   for (const line of (await read(path)).toString('utf8').split('\n')) {
     if (line === '' || line.startsWith('#')) continue;

@@ -18,6 +18,7 @@ import {
 } from '../../nbd/listen-address.ts';
 import { NbdServer } from '../../nbd/server.ts';
 import { DEFAULT_LIMITS } from '../../nbd/server-limits.ts';
+import type { ServerTls } from '../../nbd/tls-server.ts';
 import type { MetricsServer } from '../../serving/metrics-server.ts';
 import type { ServingStatistics } from '../../serving/protocol.ts';
 import { runCaptive } from '../captive-command.ts';
@@ -39,6 +40,7 @@ interface Options extends AccessOptions {
   readonly shared?: string;
   readonly onFull?: string;
   readonly metrics?: string;
+  readonly tls?: string;
 }
 
 /** More sockets than this no process of ours should hold. */
@@ -52,7 +54,7 @@ export const verb: Verb = defineVerb<Options>({
     'The disks are locked and can be written until the tool is ended (Ctrl-C, SIGTERM): then what clients were told ' +
     'is done is made durable. One disk is the default export; of several, each has the name of its file. Without ' +
     'an address it listens at 127.0.0.1:10809; with --run, at a socket that only the command knows; started by a ' +
-    'service manager that passes sockets (systemd), at those. There is no ' +
+    'service manager that passes sockets (systemd), at those. Without --tls there is no ' +
     'encryption and no password: who reaches the socket reads and writes the disks.',
   examples: [
     'serve disk.vvd --socket /run/vm1.sock',
@@ -68,6 +70,10 @@ export const verb: Verb = defineVerb<Options>({
     ['--snapshot <name>', 'serve the disks as they were at this snapshot, to read only'],
     ['-e, --shared <number>', 'connections at once, of all clients together; 0 or nothing: 256'],
     ['--on-full <way>', 'when storage is full: pause writers until there is space (default), or error'],
+    [
+      '--tls <folder>',
+      'require TLS: with server-cert.pem, server-key.pem, ca-cert.pem (of the clients too), or with keys.psk',
+    ],
     ['--metrics <address>', 'statistics for Prometheus at http://ADDRESS/metrics; address: host:port'],
     ['--run <command>', 'run a command with $uri (and $uri1, $uri2…) set; serve as long as it runs'],
     ['--pid-file <path>', 'write the process ID here once clients can connect'],
@@ -109,6 +115,12 @@ function addressesOf(
   if (socket !== undefined) return [unixAddress(resolve(socket))];
   if (listen !== undefined) return [parseTcpAddress(listen)];
   return [folder === undefined ? { host: LOOPBACK, port: NBD_PORT } : unixAddress(join(folder, 'nbd.sock'))];
+}
+
+async function serverTls({ tls }: Options): Promise<ServerTls | undefined> {
+  if (tls === undefined) return undefined;
+  const { readServerTls } = await import('../../nbd/tls-server.ts');
+  return readServerTls(tls, DEFAULT_LIMITS.handshakeMs);
 }
 
 async function startMetrics(
@@ -160,7 +172,8 @@ async function serve(
       disks.push(disk);
       exports.push(exportDisk(disk, names[index] as string));
     }
-    const server = await NbdServer.listen(addresses, { exports, limits, onError: tellOnce(context) });
+    const tls = await serverTls(options);
+    const server = await NbdServer.listen(addresses, { exports, limits, tls, onError: tellOnce(context) });
     const statistics = (): ServingStatistics => servingStatistics(server, exports);
     const control = await startControl(context, disks, statistics);
     let metrics: MetricsServer | undefined;
@@ -205,7 +218,7 @@ async function whileServing(
 ): Promise<number> {
   const { terminal, signal } = context;
   const { pidFile, run } = options;
-  if (server.addresses.some(isPublic)) {
+  if (options.tls === undefined && server.addresses.some(isPublic)) {
     terminal.note(`${context.program}: warning: every machine that reaches this address can use the disks`);
   }
   const uris = names.map((name) => server.uri(name));

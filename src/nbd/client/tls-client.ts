@@ -1,7 +1,7 @@
 /** TLS of the client: which certificates or keys, and the change from a plain socket to a protected one. */
 import { isIP, type Socket } from 'node:net';
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
-import { readPskKey, readTlsFolder } from '../tls-files.ts';
+import { PSK_CIPHERS, readPskKey, readTlsFolder } from '../tls-files.ts';
 import type { TlsFiles } from './uri.ts';
 
 /**
@@ -38,6 +38,3 @@ async function optionsOf(files: TlsFiles, host: string): Promise<ConnectionOptio
   const { authority, certificate, key } = await readTlsFolder(files.certificates, 'client');
   return { ...named, ca: authority, ...(certificate && key ? { cert: certificate, key } : {}) };
 }
-
-/** Suites with keys that both know before, and forward secrecy first. */
-const PSK_CIPHERS = 'ECDHE-PSK:DHE-PSK:PSK:!aNULL:!eNULL:@SECLEVEL=1';

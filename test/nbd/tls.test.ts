@@ -1,22 +1,28 @@
-/** TLS of the client, against qemu-nbd and nbdkit: certificates and keys made here, by OpenSSL. */
+/** TLS of both sides, against nbdkit, libnbd and QEMU: certificates and keys made here, by OpenSSL. */
 import { execFileSync, spawn } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { createServer, type Socket } from 'node:net';
+import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
+import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { type DirectoryResult, dir } from 'tmp-promise';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { NbdDevice } from '../../../src/nbd/client/nbd-device.ts';
+import { NbdDevice } from '../../src/nbd/client/nbd-device.ts';
 import {
   FLAG_FIXED_NEWSTYLE,
+  OPT_EXPORT_NAME,
+  OPT_LIST,
   OPT_STARTTLS,
+  OPTION_HEADER,
   OPTION_MAGIC,
   OPTION_REPLY,
   OPTION_REPLY_MAGIC,
   REP_ACK,
+  REP_ERR_TLS_REQD,
   SERVER_GREETING,
   SERVER_MAGIC,
-} from '../../../src/nbd/protocol.ts';
-import { requireTool } from '../../reference-tools.ts';
+} from '../../src/nbd/protocol.ts';
+import { readServerTls } from '../../src/nbd/tls-server.ts';
+import { requireTool } from '../reference-tools.ts';
+import { exported, memory, withServer } from './served-device.ts';
 
 let folder: DirectoryResult;
 let at: (name: string) => string;
@@ -168,5 +174,94 @@ describe.skipIf(requireTool('nbdkit', 'openssl'))('TLS', () => {
     });
     for (const socket of sockets) socket.destroy();
     server.close();
+  });
+});
+
+/** Runs a program to its end, without holding up the server in this process. */
+function run(program: string, args: readonly string[]): Promise<{ status: number | null; output: string }> {
+  return new Promise((resolve) => {
+    const child = spawn(program, args);
+    let output = '';
+    child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
+    child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()));
+    child.once('close', (status) => resolve({ status, output }));
+  });
+}
+
+async function serving(tlsFolder: string, work: (socket: string) => Promise<void>): Promise<void> {
+  const tls = await readServerTls(tlsFolder, 5000);
+  await withServer(
+    [exported(memory())],
+    ({ server }) => work('socketPath' in server.address ? server.address.socketPath : ''),
+    { tls },
+  );
+}
+
+describe.skipIf(requireTool('nbdinfo', 'qemu-img', 'openssl'))('a server with TLS', () => {
+  it('lets in who has a certificate of the authority, and nobody else', () =>
+    serving(at('pki'), async (socket) => {
+      await roundTrip(uri(socket, `tls-certificates=${at('pki')}`));
+      const noCertificate = at('no-certificate');
+      mkdirSync(noCertificate, { recursive: true });
+      copyFileSync(join(at('pki'), 'ca-cert.pem'), join(noCertificate, 'ca-cert.pem'));
+      for (const folderOfClient of ['other', 'no-certificate']) {
+        const device = NbdDevice.open(uri(socket, `tls-certificates=${at(folderOfClient)}`));
+        await expect(device).rejects.toMatchObject({ name: 'VimgError' });
+      }
+      const plain = `nbd+unix:///?socket=${encodeURIComponent(socket)}`;
+      await expect(NbdDevice.open(plain)).rejects.toMatchObject({ code: 'UNSUPPORTED' });
+      const info = await run('nbdinfo', [
+        '--size',
+        `nbds+unix:///?socket=${socket}&tls-certificates=${at('pki')}&tls-hostname=localhost`,
+      ]);
+      expect(info.output).toBe('4194304\n');
+      expect((await run('nbdinfo', ['--size', plain])).status).not.toBe(0);
+      const credentials = `tls-creds-x509,id=tls0,dir=${at('pki')},endpoint=client`;
+      const image = `driver=nbd,path=${socket},tls-creds=tls0,tls-hostname=localhost`;
+      const qemu = await run('qemu-img', ['info', '--object', credentials, '--image-opts', image]);
+      expect(qemu.output).toContain('4194304 bytes');
+    }));
+
+  it('lets in who knows the key, and nobody else', async () => {
+    mkdirSync(at('keys'), { recursive: true });
+    copyFileSync(at('keys.psk'), join(at('keys'), 'keys.psk'));
+    await serving(at('keys'), async (socket) => {
+      await roundTrip(uri(socket, `tls-psk-file=${at('keys.psk')}`));
+      await expect(NbdDevice.open(uri(socket, `tls-psk-file=${at('wrong.psk')}`))).rejects.toMatchObject({
+        code: 'IO',
+      });
+      const info = await run('nbdinfo', [
+        '--size',
+        `nbds+unix://alice@/?socket=${socket}&tls-psk-file=${at('keys.psk')}`,
+      ]);
+      expect(info.output).toBe('4194304\n');
+    });
+  });
+
+  it('answers nothing in the clear, and reads nothing that follows the consent in the clear', () =>
+    serving(at('pki'), async (path) => {
+      const raw = connect(path);
+      const chunks: Buffer[] = [];
+      raw.on('data', (chunk: Buffer) => chunks.push(chunk));
+      raw.on('error', () => undefined);
+      const ended = new Promise((resolve) => raw.once('close', resolve));
+      const option = (number: number): Uint8Array =>
+        OPTION_HEADER.encode({ magic: OPTION_MAGIC, option: number, length: 0 });
+      const until = async (length: number): Promise<Buffer> => {
+        while (Buffer.concat(chunks).length < length) await new Promise((resolve) => setTimeout(resolve, 5));
+        return Buffer.concat(chunks);
+      };
+      raw.write(Buffer.concat([Buffer.from([0, 0, 0, FLAG_FIXED_NEWSTYLE]), option(OPT_LIST)]));
+      const refused = await until(SERVER_GREETING.size + OPTION_REPLY.size);
+      expect(OPTION_REPLY.decode(refused, SERVER_GREETING.size).type).toBe(REP_ERR_TLS_REQD);
+      raw.write(Buffer.concat([option(OPT_STARTTLS), option(OPT_EXPORT_NAME)]));
+      await ended; // the option behind STARTTLS is never answered
+      const { length } = Buffer.concat(chunks);
+      expect(length).toBeLessThanOrEqual(SERVER_GREETING.size + 2 * OPTION_REPLY.size);
+    }));
+
+  it('is not made without what it needs', async () => {
+    mkdirSync(at('empty'), { recursive: true });
+    await expect(readServerTls(at('empty'), 1000)).rejects.toMatchObject({ code: 'NOT_FOUND' });
   });
 });
