@@ -1,6 +1,6 @@
 /** `vimg tour`: what the tool does, shown with real commands in a temporary folder that is removed again. */
 import { spawn } from 'node:child_process';
-import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, ftruncateSync, mkdirSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { VimgError } from '../../base/errors.ts';
@@ -46,6 +46,15 @@ const STEPS: readonly Step[] = [
   { why: 'Still the same?', args: ['compare', 'disk.vvd', 'before.qcow2'] },
   { why: 'Every structure of the disk is checked.', args: ['check', 'disk.vvd'] },
   {
+    why: 'A datastore is a place where disks live, under a name; here a folder, as it might be on a share.',
+    args: ['datastore', 'create', 'lab', 'share'],
+  },
+  {
+    why: 'Its files are named NAME:PATH in every verb. This clone stands on a disk outside of it.',
+    args: ['clone', 'disk.vvd@before', 'lab:web-2.vvd'],
+  },
+  { why: 'Space, and what thin disks were promised.', args: ['datastore', 'df', 'lab'] },
+  {
     why: 'The snapshot is not needed any more; the clone still stands on its layer.',
     args: ['snapshot', '-l', 'disk.vvd'],
   },
@@ -62,6 +71,7 @@ export const verb: Verb = defineVerb<Options>({
     const folder = mkdtempSync(join(tmpdir(), 'vimg-tour-'));
     try {
       makeGuestDisk(join(folder, 'guest.raw'));
+      mkdirSync(join(folder, 'share'));
       context.terminal.line(`A tour of ${context.program}, in ${folder}.`);
       context.terminal.line('guest.raw is a disk of 256 MiB with 6 MiB of data, as a guest would leave it.');
       for (const step of STEPS) await take(context, folder, step);
@@ -101,6 +111,8 @@ async function take(context: Context, folder: string, step: Step): Promise<void>
   const [interpreter, script] = process.argv as [string, string];
   const child = spawn(interpreter, [script, ...step.args], {
     cwd: folder,
+    // the datastore of the tour is nobody else's
+    env: { ...process.env, VIMG_CONFIG: join(folder, 'config') },
     stdio: ['ignore', 'inherit', 'inherit'],
   });
   const status = await new Promise<number | null>((resolve, reject) => {
