@@ -56,12 +56,11 @@ export function listBlockDevices(roots: BlockDeviceRoots = ROOTS): HostBlockDevi
 function usersOf(folder: string, mounts: ReadonlyMap<string, string[]>): string[] {
   const users = [...(mounts.get(text(join(folder, 'dev')) ?? '') ?? [])];
   for (const holder of list(join(folder, 'holders'))) users.push(`/dev/${holder}`);
-  const backing = text(join(folder, 'loop/backing_file'));
   for (const name of list(folder)) {
     if (text(join(folder, name, 'partition')) === undefined) continue;
     for (const user of usersOf(join(folder, name), mounts)) users.push(`${user} (/dev/${name})`);
   }
-  return backing === undefined ? users : users.filter((user) => user !== backing);
+  return users;
 }
 
 /** Device numbers (`8:1`) that are mounted or swapped to, and where. */
