@@ -14,6 +14,8 @@ export {
   type DiskUnderTest,
   diskOperation,
 } from './disk-operations.ts';
+export { driverConformance } from './driver-conformance.ts';
+export { lockConformance, type MadePlace } from './lock-conformance.ts';
 export { ManualClock } from './manual-clock.ts';
 export { MemoryFiles } from './memory-files.ts';
 export { ModelDisk, type ModelDiskOptions } from './model-disk.ts';
