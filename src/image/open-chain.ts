@@ -12,6 +12,7 @@ import type { FormatDriver } from './format-driver.ts';
 import type { Gate } from './gate.ts';
 import { folderGate, printable } from './gate-policies.ts';
 import type { BackingReference, Layer } from './layer.ts';
+import type { Lifecycle } from './lifecycle.ts';
 import { findByIdentity } from './parent-search.ts';
 import { probeFormat } from './probe.ts';
 import type { FormatRegistry } from './registry.ts';
@@ -57,9 +58,12 @@ export async function openLayers(path: string, options: OpenDiskOptions): Promis
     const { layer, probed } = await openTop(path, options, readOnly, gate);
     layers.push(layer);
     if (options.backing ?? true) await openBehind(layers, options.formats, gate);
-    if (options.snapshot === undefined || !options.formats.get(layer.format).lifecycle)
-      return { layers, probed };
-    return { layers: await cutAtSnapshot(layers, options.snapshot, path), probed };
+    const { lifecycle } = options.formats.get(layer.format);
+    if (options.snapshot === undefined || !lifecycle) return { layers, probed };
+    const aside = await snapshotAside(layers, options.snapshot, lifecycle, path);
+    if (aside === undefined) return { layers: await cutAtSnapshot(layers, options.snapshot, path), probed };
+    await closeAll(layers.splice(0));
+    return await openLayers(aside, { ...options, readOnly: true, snapshot: undefined });
   } catch (error) {
     await closeAll(layers);
     throw error;
@@ -212,6 +216,18 @@ async function openParentFile(
       cause: error,
     });
   }
+}
+
+/** The file of a snapshot of the disk that it does not stand on now: one that a revert left aside. */
+async function snapshotAside(
+  layers: readonly Layer[],
+  snapshot: string,
+  lifecycle: Lifecycle,
+  path: string,
+): Promise<string | undefined> {
+  if (layers.some(({ snapshotName }) => snapshotName === snapshot)) return undefined;
+  const found = (await lifecycle.listSnapshots(path)).find(({ name }) => name === snapshot);
+  return found === undefined || found.deleting ? undefined : found.path;
 }
 
 /** Keeps the layers from the one that holds the snapshot down; closes those above. */
