@@ -19,9 +19,12 @@ describe('names of disks', () => {
   it('are files, unless they are told to be something else', async () => {
     for (const name of ['a/b.vvd', './ds1:x', '/a:b', 'c:x']) expect(await filePath(name)).toBe(name);
     expect(await filePath('file:a:b')).toBe('a:b');
-    for (const name of ['nbd://h/x', 'nbds://h', 'nbd+unix:///x', 'json:{}', 'ssh://h/x']) {
+    for (const name of ['json:{}', 'ssh://h/x']) {
       await expect(filePath(name), name).rejects.toMatchObject({ code: 'UNSUPPORTED' });
     }
+    expect(await filePath('nbd://h/x')).toBe('nbd://h:10809/x');
+    expect(await filePath('nbds://h')).toBe('nbds://h:10809/');
+    await expect(filePath('nbd+unix:///x')).rejects.toMatchObject({ code: 'USAGE' });
     for (const name of ['ds1:x', 'my-store:x']) {
       await expect(filePath(name), name).rejects.toMatchObject({ code: 'NOT_FOUND' });
     }
