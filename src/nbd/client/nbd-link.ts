@@ -1,10 +1,10 @@
 /**
  * The way to a server: connections, the requests that wait for room on one, and what happens when one is lost.
  *
- * A connection that is lost is made anew for a while, and what it had not answered is asked again: every command may be
- * done twice. But when writes were acknowledged that no flush covers yet, nobody can tell whether the server still has
- * them. Then the link has failed for good: everything fails, so that a reader never sees old content in the place of
- * what was written.
+ * A connection that is lost is made anew for a while, and what it had not answered is asked again. But when a change was
+ * not answered, the server may still do it after a newer one; and when changes were acknowledged that no flush covers
+ * yet, nobody can tell whether the server still has them. Then the link has failed for good: everything fails, so that a
+ * reader never sees old content in the place of what was written.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { VimgError } from '../../base/errors.ts';
@@ -22,6 +22,9 @@ import { type ClientLimits, RECONNECT_PAUSE_MS } from './client-limits.ts';
 import { ClientRequest, type StatusAnswer } from './client-request.ts';
 import { type Agreement, negotiate } from './negotiation.ts';
 import type { NbdUri } from './uri.ts';
+
+/** Commands that change something. */
+const CHANGES: readonly number[] = [CMD_WRITE, CMD_WRITE_ZEROES, CMD_TRIM];
 
 export class NbdLink {
   readonly agreement: Agreement;
@@ -70,7 +73,7 @@ export class NbdLink {
     this.#pump();
     const answer = await request.done;
     if (type === CMD_FLUSH) this.#covered = Math.max(this.#covered, before);
-    if (type === CMD_WRITE || type === CMD_WRITE_ZEROES || type === CMD_TRIM) this.#acknowledged++;
+    if (CHANGES.includes(type)) this.#acknowledged++;
     return answer;
   }
 
@@ -134,7 +137,8 @@ export class NbdLink {
     this.#queue.unshift(...unanswered);
     if (this.#closing) return;
     const keepsWrites = (this.agreement.flags & SEND_FLUSH) === 0; // without FLUSH an answer means durable
-    if (this.#acknowledged > this.#covered && !keepsWrites) {
+    const isDoubtful = this.#acknowledged > this.#covered && !keepsWrites;
+    if (isDoubtful || unanswered.some(({ type }) => CHANGES.includes(type))) {
       const message = 'The connection was lost before writes were flushed: they may be lost too';
       this.#fail(new VimgError('IO', message, { path: this.#path, cause: error }));
     } else if (this.#connections.length > 0) this.#pump();
