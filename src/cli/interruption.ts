@@ -34,9 +34,8 @@ export class Interruption {
     this.#controller.abort(new VimgError('CANCELLED', reason));
   }
 
-  /** Stops listening: signals act as usual again. Once interrupted, one that comes late still ends the tool as such. */
+  /** Stops listening: signals are the entry script's again. */
   dispose(): void {
-    if (this.#interrupted) return;
     for (const name of SIGNALS) process.off(name, this.#onSignal);
   }
 
