@@ -18,16 +18,20 @@ export interface DiskFile extends BlockDevice {
   changeLock(mode: 'none' | 'read' | 'write'): Promise<void>;
 }
 
-/** What a name stands for, symbolic links followed. */
-export interface FileStatus {
+/** Which file a name means, symbolic links followed. */
+export interface FileIdentity {
   /** `device` is a block device; `other` can be no disk. */
   readonly kind: 'file' | 'folder' | 'device' | 'other';
+  /** The same text for the same file, under whatever name; another for every other file, also of other places. */
+  readonly identity: string;
+}
+
+/** What a name stands for, symbolic links followed. */
+export interface FileStatus extends FileIdentity {
   /** Bytes. */
   readonly size: number;
   /** Bytes of the place's storage that are taken. */
   readonly allocated: number;
-  /** The same text for the same file, under whatever name; another for every other file, also of other places. */
-  readonly identity: string;
   /** Names the file system that the file is on, where the place has several: two may not be there at the same time. */
   readonly volume?: string;
   /** Nanoseconds since 1970 of the last change of the content: another value when the content is another. */
@@ -41,6 +45,11 @@ export interface FileSystem {
   open(path: string, options: FileDeviceOptions): Promise<DiskFile>;
   /** Undefined when nothing has the name. */
   status(path: string): Promise<FileStatus | undefined>;
+  /**
+   * For a place where a look at a file has consequences: which file a name means, from the name alone. It may be one that
+   * is not there. Places without this are asked for the status.
+   */
+  identify?(path: string): Promise<FileIdentity | undefined>;
   /** Names in a folder, in no order. @throws VimgError `NOT_FOUND` */
   list(folder: string): Promise<string[]>;
   /** The name that a file has when no symbolic link is on the way. @throws VimgError `NOT_FOUND` */

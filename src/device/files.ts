@@ -3,7 +3,7 @@ import { VimgError } from '../base/errors.ts';
 import { temporaryPath as temporaryName } from '../host/atomic-file.ts';
 import type { FileDeviceOptions } from './file-device.ts';
 import { folderOf, joinPath, nameOf } from './file-path.ts';
-import type { DiskFile, FileStatus, FileSystem } from './file-system.ts';
+import type { DiskFile, FileIdentity, FileStatus, FileSystem } from './file-system.ts';
 import { filesOf } from './mounts.ts';
 import { PatientFile, type WaitForSpace } from './patient-file.ts';
 
@@ -28,14 +28,23 @@ export function fileStatus(path: string): Promise<FileStatus | undefined> {
   return filesOf(path).status(path);
 }
 
+/**
+ * Which file a name means, without a look at it where the place knows by the name alone; there it may be one that does not
+ * exist. Undefined when nothing has the name.
+ */
+export async function fileIdentity(path: string): Promise<FileIdentity | undefined> {
+  const files = filesOf(path);
+  return files.identify ? files.identify(path) : files.status(path);
+}
+
 export async function fileExists(path: string): Promise<boolean> {
   return (await fileStatus(path)) !== undefined;
 }
 
 /** Whether two names mean one file now. False when one of them means none. */
 export async function isSameFile(left: string, right: string): Promise<boolean> {
-  const found = await fileStatus(left);
-  return found !== undefined && found.identity === (await fileStatus(right))?.identity;
+  const found = await fileIdentity(left);
+  return found !== undefined && found.identity === (await fileIdentity(right))?.identity;
 }
 
 export function listFolder(folder: string): Promise<string[]> {

@@ -6,7 +6,7 @@ import { fromSystemError, VimgError } from '../base/errors.ts';
 import { LIMITS } from '../base/limits.ts';
 import type { BlockDevice } from '../device/block-device.ts';
 import { folderOf, isWholePath, joinPath, relativePath } from '../device/file-path.ts';
-import { fileExists, fileStatus, openFile } from '../device/files.ts';
+import { fileExists, fileIdentity, openFile } from '../device/files.ts';
 import { DiskImage } from './disk-image.ts';
 import type { FormatDriver, OptionValues } from './format-driver.ts';
 import { closedGate } from './gate-policies.ts';
@@ -113,9 +113,9 @@ async function writeAtomically(
   exclusive: boolean,
   write: (file: BlockDevice) => Promise<void>,
 ): Promise<void> {
-  const status = await fileStatus(path);
-  if (status && exclusive) throw new VimgError('EXISTS', 'The file exists already', { op: 'create', path });
-  if (status && status.kind !== 'file') {
+  const found = await fileIdentity(path);
+  if (found && exclusive) throw new VimgError('EXISTS', 'The file exists already', { op: 'create', path });
+  if (found && found.kind !== 'file') {
     await writeInPlace(path, write);
     return;
   }

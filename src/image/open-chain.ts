@@ -7,7 +7,7 @@
 import { isVimgError, VimgError } from '../base/errors.ts';
 import { LIMITS } from '../base/limits.ts';
 import type { BlockDevice } from '../device/block-device.ts';
-import { fileStatus, openFile } from '../device/files.ts';
+import { fileIdentity, openFile } from '../device/files.ts';
 import type { FormatDriver } from './format-driver.ts';
 import type { Gate } from './gate.ts';
 import { folderGate, printable } from './gate-policies.ts';
@@ -147,7 +147,7 @@ async function openBehind(layers: Layer[], formats: FormatRegistry, gate: Gate):
   const seen = new Set<string>();
   for (;;) {
     const child = layers[layers.length - 1] as Layer;
-    const key = (await fileStatus(child.file.name))?.identity;
+    const key = (await fileIdentity(child.file.name))?.identity;
     if (key !== undefined) {
       if (seen.has(key)) {
         throw new VimgError('INVALID_FORMAT', 'The chain loops: a layer stands behind itself', {

@@ -8,7 +8,7 @@ import { isVimgError, VimgError } from '../base/errors.ts';
 import type { MaybePromise } from '../base/maybe-promise.ts';
 import type { BlockDevice } from '../device/block-device.ts';
 import { folderOf, resolvePath } from '../device/file-path.ts';
-import { fileStatus, isSameFile, openFile } from '../device/files.ts';
+import { fileIdentity, isSameFile, openFile } from '../device/files.ts';
 import { openAsBacking } from '../image/create-image.ts';
 import { DiskImage, type OpenDiskOptions } from '../image/disk-image.ts';
 import type { CreateLayerOptions, FormatDriver, OptionValues } from '../image/format-driver.ts';
@@ -90,7 +90,7 @@ export async function convertDisk(
   const meter = new ProgressMeter(options.onProgress);
   await countWork(source, options, meter);
   const job: Conversion = { source, target, driver, options, meter };
-  return target.existing || (await fileStatus(target.path))?.kind === 'device'
+  return target.existing || (await fileIdentity(target.path))?.kind === 'device'
     ? convertInto(job)
     : convertToNew(job);
 }

@@ -6,7 +6,7 @@ import { formats as builtInFormats } from '../../formats/index.ts';
 import { VimgError } from '../base/errors.ts';
 import { parseSize } from '../base/size.ts';
 import type { BlockDevice } from '../device/block-device.ts';
-import { fileExists } from '../device/files.ts';
+import { fileIdentity } from '../device/files.ts';
 import { DiskImage, type OpenDiskOptions } from '../image/disk-image.ts';
 import { formatDoubt } from '../image/format-doubt.ts';
 import type { FormatDriver, OptionSpec, OptionValues } from '../image/format-driver.ts';
@@ -120,6 +120,6 @@ export async function refuseExisting(
   path: string,
   hint = 'choose another name, or remove the file',
 ): Promise<void> {
-  if (!(await fileExists(path))) return;
+  if ((await fileIdentity(path)) === undefined) return;
   throw new VimgError('EXISTS', 'The file exists already', { op: 'create', path, hint });
 }

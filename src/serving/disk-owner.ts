@@ -3,7 +3,7 @@ import { isVimgError, VimgError } from '../base/errors.ts';
 import { ControlClient } from '../control/control-client.ts';
 import { controlFolders, controlPathsOf } from '../control/control-place.ts';
 import { resolvePath } from '../device/file-path.ts';
-import { fileStatus } from '../device/files.ts';
+import { fileIdentity } from '../device/files.ts';
 import { lockHolders } from '../device/open-file.ts';
 import type { MapExtent } from '../image/disk-image.ts';
 import type { AttributeChange } from '../image/lifecycle.ts';
@@ -80,7 +80,7 @@ export class DiskOwner {
         },
       );
     }
-    const identity = (await fileStatus(path))?.identity;
+    const identity = (await fileIdentity(path))?.identity;
     const disks = (await client.request(DISKS, {})) as DiskDescription[];
     const disk = disks.find((each) => each.identity === identity);
     if (disk) return new DiskOwner(pid, path, disk, client);

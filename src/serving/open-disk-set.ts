@@ -5,7 +5,7 @@
  */
 import { VimgError } from '../base/errors.ts';
 import { resolvePath } from '../device/file-path.ts';
-import { fileStatus } from '../device/files.ts';
+import { fileIdentity } from '../device/files.ts';
 import type { DiskImage, MapExtent } from '../image/disk-image.ts';
 import type { AttributeChange } from '../image/lifecycle.ts';
 import { changeOpenAttributes, snapshotOpenDisks } from '../image/open-disks.ts';
@@ -48,7 +48,7 @@ export class OpenDiskSet {
   }
 
   async #lookFor(path: string): Promise<DiskImage | undefined> {
-    const identity = (await fileStatus(path))?.identity;
+    const identity = (await fileIdentity(path))?.identity;
     if (identity === undefined)
       throw new VimgError('NOT_FOUND', 'No such file or directory', { op: 'open', path });
     for (const disk of this.#disks) if ((await identityOf(disk)) === identity) return disk;
@@ -123,7 +123,7 @@ export class OpenDiskSet {
 }
 
 async function identityOf(disk: DiskImage): Promise<string | undefined> {
-  return (await fileStatus(disk.top.file.name))?.identity;
+  return (await fileIdentity(disk.top.file.name))?.identity;
 }
 
 /** Who asks has another working folder. */

@@ -4,8 +4,9 @@
  */
 import { VimgError } from '../../base/errors.ts';
 import type { FileDeviceOptions } from '../../device/file-device.ts';
-import type { DiskFile, FileStatus, FileSystem } from '../../device/file-system.ts';
+import type { DiskFile, FileIdentity, FileStatus, FileSystem } from '../../device/file-system.ts';
 import { mountFiles } from '../../device/mounts.ts';
+import { exportIdentity } from './export-identity.ts';
 import { NbdDevice } from './nbd-device.ts';
 import { canonicalUri, parseNbdUri } from './uri.ts';
 
@@ -25,16 +26,22 @@ class NbdFiles implements FileSystem {
    * Nobody tells when an export changed: it is taken for changed at every look.
    */
   async status(path: string): Promise<FileStatus | undefined> {
-    const identity = canonicalUri(parseNbdUri(path));
-    const size = this.#sizeOfOpen(identity) ?? (await this.#sizeAtServer(path));
+    const uri = parseNbdUri(path);
+    const size = this.#sizeOfOpen(canonicalUri(uri)) ?? (await this.#sizeAtServer(path));
     if (size === undefined) return undefined;
+    const identity = await exportIdentity(uri);
     return { kind: 'device', size, allocated: size, identity, modifiedNs: process.hrtime.bigint() };
   }
 
-  #sizeOfOpen(identity: string): number | undefined {
-    const device = this.#opened.get(identity);
+  /** Connects to nobody: a server that takes one client would have served it by that. */
+  async identify(path: string): Promise<FileIdentity> {
+    return { kind: 'device', identity: await exportIdentity(parseNbdUri(path)) };
+  }
+
+  #sizeOfOpen(uri: string): number | undefined {
+    const device = this.#opened.get(uri);
     if (!device?.isClosed) return device?.size;
-    this.#opened.delete(identity);
+    this.#opened.delete(uri);
     return undefined;
   }
 
