@@ -3,14 +3,13 @@
  *
  * Answers come in any order; a cookie tells whose. Data goes from the socket's buffer straight into the reader's. Every
  * length and place in a reply is verified before it is used. A connection that breaks the protocol, ends, or is silent
- * for too long while it owes an answer is lost; what it had not answered is handed back.
+ * for too long while it owes an answer (reply-watch.ts) is lost; what it had not answered is handed back.
  */
 import type { Socket } from 'node:net';
 import { fromSystemError, VimgError } from '../../base/errors.ts';
 import {
   CMD_BLOCK_STATUS,
   CMD_DISC,
-  CMD_FLAG_PAYLOAD_LEN,
   CMD_READ,
   CMD_WRITE,
   EXTENDED_REPLY,
@@ -38,6 +37,7 @@ import { type ClientLimits, REPLY_CHUNKS_MAX, SMALL_CHUNK_MAX } from './client-l
 import type { ClientRequest } from './client-request.ts';
 import type { Agreement, Negotiated } from './negotiation.ts';
 import { errorIn, holeIn, statusIn } from './reply-payload.ts';
+import { ReplyWatch } from './reply-watch.ts';
 
 /** What a chunk's header says of the payload that follows. */
 interface Chunk {
@@ -61,25 +61,25 @@ export class ClientConnection {
   readonly #path: string;
   readonly #limits: ClientLimits;
   readonly #onLost: (error: VimgError, unanswered: ClientRequest[]) => void;
-  readonly #onRoom: () => void;
+  readonly #onAnswer: (request: ClientRequest) => void;
   readonly #waiting = new Map<number, ClientRequest>();
   #bytes = 0;
   #nextCookie = 1;
   #chunk: Chunk | undefined;
   #lost = false;
-  #heardMs = performance.now();
+  readonly #progress: ReplyWatch;
   readonly #watch: NodeJS.Timeout;
 
   /**
    * @param onLost called once, with what was not answered; not after `close`
-   * @param onRoom called when an answer made room for another request
+   * @param onAnswer called in the tick in which a request was answered or refused, with room for another since
    */
   constructor(
     negotiated: Negotiated,
     path: string,
     limits: ClientLimits,
     onLost: (error: VimgError, unanswered: ClientRequest[]) => void,
-    onRoom: () => void,
+    onAnswer: (request: ClientRequest) => void,
   ) {
     this.agreement = negotiated.agreement;
     this.#socket = negotiated.socket;
@@ -87,13 +87,15 @@ export class ClientConnection {
     this.#path = path;
     this.#limits = limits;
     this.#onLost = onLost;
-    this.#onRoom = onRoom;
+    this.#onAnswer = onAnswer;
     this.#socket.on('data', (chunk: Buffer) => this.#receive(chunk));
     this.#socket.on('error', (error) => this.#lose(fromSystemError(error, { op: 'answer', path })));
     this.#socket.on('close', () =>
       this.#lose(new VimgError('IO', 'The server closed the connection', { path })),
     );
-    this.#watch = setInterval(() => this.#watchSilence(), Math.max(20, limits.silenceMs / 4)).unref();
+    this.#progress = new ReplyWatch(limits);
+    const lookMs = Math.max(20, Math.min(limits.silenceMs, limits.replyMs) / 4);
+    this.#watch = setInterval(() => this.#watchProgress(), lookMs).unref();
     this.#socket.resume();
   }
 
@@ -110,10 +112,12 @@ export class ClientConnection {
 
   send(request: ClientRequest): void {
     const cookie = this.#nextCookie++;
-    if (this.#waiting.size === 0) this.#heardMs = performance.now();
+    request.sentMs = performance.now();
+    request.sendings++;
+    if (this.#waiting.size === 0) this.#progress.progress(request.sentMs);
     this.#waiting.set(cookie, request);
     this.#bytes += request.payload;
-    const header = this.#header(request, cookie);
+    const header = request.header(cookie, this.agreement.replies === 'extended');
     if (request.type !== CMD_WRITE) {
       this.#socket.write(header);
       return;
@@ -122,6 +126,17 @@ export class ClientConnection {
     this.#socket.write(header);
     this.#socket.write(request.buffer as Uint8Array);
     this.#socket.uncork();
+  }
+
+  /** Ends at once. @returns what was not answered */
+  abandon(): ClientRequest[] {
+    this.#lost = true;
+    clearInterval(this.#watch);
+    this.#socket.destroy();
+    const unanswered = [...this.#waiting.values()];
+    this.#waiting.clear();
+    for (const request of unanswered) request.restart();
+    return unanswered;
   }
 
   /** Ends in order; nothing may be in flight. */
@@ -143,31 +158,8 @@ export class ClientConnection {
     await closed;
   }
 
-  #header(request: ClientRequest, cookie: number): Buffer {
-    const { type, offset, length } = request;
-    if (this.agreement.replies !== 'extended') {
-      const header = Buffer.allocUnsafe(REQUEST.size);
-      header.writeUInt32BE(REQUEST_MAGIC, 0);
-      header.writeUInt16BE(request.flags, 4);
-      header.writeUInt16BE(type, 6);
-      writeU64(header, 8, cookie);
-      writeU64(header, 16, offset);
-      header.writeUInt32BE(length, 24);
-      return header;
-    }
-    const header = Buffer.allocUnsafe(EXTENDED_REQUEST.size);
-    header.writeUInt32BE(EXTENDED_REQUEST_MAGIC, 0);
-    header.writeUInt16BE(request.flags | (type === CMD_WRITE ? CMD_FLAG_PAYLOAD_LEN : 0), 4);
-    header.writeUInt16BE(type, 6);
-    writeU64(header, 8, cookie);
-    writeU64(header, 16, offset);
-    writeU64(header, 24, length);
-    return header;
-  }
-
   #receive(bytes: Buffer): void {
     if (this.#lost) return;
-    this.#heardMs = performance.now();
     this.#input.push(bytes);
     try {
       while (this.#chunk ? this.#takePayload(this.#chunk) : this.#takeHeader()) {
@@ -244,6 +236,7 @@ export class ClientConnection {
       const count = input.copyTo(chunk.request.buffer as Uint8Array, chunk.at, chunk.left);
       chunk.at += count;
       chunk.left -= count;
+      this.#progress.data(count, performance.now());
       if (chunk.left > 0) return false;
     } else {
       if (input.length < chunk.left) return false;
@@ -299,12 +292,13 @@ export class ClientConnection {
   #settle(cookie: number, request: ClientRequest): void {
     this.#waiting.delete(cookie);
     this.#bytes -= request.payload;
+    this.#progress.progress(performance.now());
     const { error, name, offset } = request;
     if (error) request.reject(errorOfReply(error.value, name, this.#path, offset, error.message));
     else if (request.type === CMD_READ && !request.isFilled) {
       throw this.#unsettled(cookie, request, violation(this.#path, 'a read is answered in part'));
     } else request.resolve(request.status);
-    this.#onRoom();
+    this.#onAnswer(request);
   }
 
   /** The answer is wrong: the request is not answered, and goes with the others when the connection is given up. */
@@ -313,26 +307,16 @@ export class ClientConnection {
     return error;
   }
 
-  #watchSilence(): void {
-    const silent = this.#waiting.size > 0 && performance.now() - this.#heardMs >= this.#limits.silenceMs;
-    if (silent) this.#lose(new VimgError('IO', 'The server does not answer any more', { path: this.#path }));
+  #watchProgress(): void {
+    const [oldest] = this.#waiting.values(); // in the order of sending
+    const isOverdue = this.#progress.isOverdue(oldest?.sentMs, performance.now());
+    if (isOverdue)
+      this.#lose(new VimgError('IO', 'The server does not answer any more', { path: this.#path }));
   }
 
   #lose(error: VimgError): void {
-    if (this.#lost) return;
-    this.#lost = true;
-    clearInterval(this.#watch);
-    this.#socket.destroy();
-    const unanswered = [...this.#waiting.values()];
-    this.#waiting.clear();
-    for (const request of unanswered) request.restart();
-    this.#onLost(error, unanswered);
+    if (!this.#lost) this.#onLost(error, this.abandon());
   }
-}
-
-function writeU64(buffer: Buffer, at: number, value: number): void {
-  buffer.writeUInt32BE(Math.floor(value / 2 ** 32), at);
-  buffer.writeUInt32BE(value % 2 ** 32, at + 4);
 }
 
 /** Values beyond 2^53 come out inexact, and as none that was sent. */

@@ -2,8 +2,10 @@
 export interface ClientLimits {
   /** From the first packet to the end of the handshake. */
   readonly handshakeMs: number;
-  /** Without a byte of an answer while one is owed: the connection counts as lost. */
+  /** Without an answer, or {@link PROGRESS_BYTES} of data, while one is owed: the connection counts as lost. */
   readonly silenceMs: number;
+  /** From sending a request to the end of its answer, whatever else is answered: then too. */
+  readonly replyMs: number;
   /** How long a lost connection is made anew, again and again. 0: not at all. */
   readonly reconnectMs: number;
   /** Requests that wait for their answer, and bytes they carry, on one connection. */
@@ -16,12 +18,17 @@ export interface ClientLimits {
 export const DEFAULT_CLIENT_LIMITS: ClientLimits = {
   handshakeMs: 10_000,
   silenceMs: 120_000,
+  replyMs: 600_000,
   reconnectMs: 15_000,
   requests: 64,
   requestBytes: 16 * 1024 * 1024,
   connections: 4,
 };
 
+/** Data that counts as progress: less, in so much time as a silence may last, is no line to work over. */
+export const PROGRESS_BYTES: number = 64 * 1024;
+/** How often one request is sent, over one connection after the other, before it counts as what ends them. */
+export const SENDINGS_MAX = 4;
 /** Time between two tries to connect again. */
 export const RECONNECT_PAUSE_MS = 200;
 /** Data of one reply to an option, and replies to one option. */

@@ -1,5 +1,17 @@
 /** One request of the client, from its making to its answer; it can be sent again over another connection. */
-import { CMD_BLOCK_STATUS, CMD_FLUSH, CMD_READ, CMD_TRIM, CMD_WRITE, CMD_WRITE_ZEROES } from '../protocol.ts';
+import {
+  CMD_BLOCK_STATUS,
+  CMD_FLAG_PAYLOAD_LEN,
+  CMD_FLUSH,
+  CMD_READ,
+  CMD_TRIM,
+  CMD_WRITE,
+  CMD_WRITE_ZEROES,
+  EXTENDED_REQUEST,
+  EXTENDED_REQUEST_MAGIC,
+  REQUEST,
+  REQUEST_MAGIC,
+} from '../protocol.ts';
 
 /** The first extent of a range, as `base:allocation` tells it. */
 export interface StatusAnswer {
@@ -32,6 +44,11 @@ export class ClientRequest {
   /** READ: parts of the buffer that were filled, in order and merged: start, end, start, end… */
   readonly #filled: number[] = [];
   chunks = 0;
+  /** When it was sent last, on the clock of `performance.now()`; and how often it was. */
+  sentMs = 0;
+  sendings = 0;
+  /** FLUSH: how many changes had been answered when it was asked for. */
+  covers = 0;
 
   constructor(type: number, flags: number, offset: number, length: number, buffer?: Uint8Array) {
     this.type = type;
@@ -52,6 +69,20 @@ export class ClientRequest {
   /** Bytes that it moves. */
   get payload(): number {
     return this.buffer?.length ?? 0;
+  }
+
+  /** What is sent, without the data of a WRITE. */
+  header(cookie: number, isExtended: boolean): Buffer {
+    const header = Buffer.allocUnsafe(isExtended ? EXTENDED_REQUEST.size : REQUEST.size);
+    const payload = isExtended && this.type === CMD_WRITE ? CMD_FLAG_PAYLOAD_LEN : 0;
+    header.writeUInt32BE(isExtended ? EXTENDED_REQUEST_MAGIC : REQUEST_MAGIC, 0);
+    header.writeUInt16BE(this.flags | payload, 4);
+    header.writeUInt16BE(this.type, 6);
+    writeU64(header, 8, cookie);
+    writeU64(header, 16, this.offset);
+    if (isExtended) writeU64(header, 24, this.length);
+    else header.writeUInt32BE(this.length, 24);
+    return header;
   }
 
   /** Forgets what a lost connection answered. */
@@ -82,4 +113,9 @@ export class ClientRequest {
   get isFilled(): boolean {
     return this.#filled.length === 2 && this.#filled[0] === 0 && this.#filled[1] === this.length;
   }
+}
+
+function writeU64(buffer: Buffer, at: number, value: number): void {
+  buffer.writeUInt32BE(Math.floor(value / 2 ** 32), at);
+  buffer.writeUInt32BE(value % 2 ** 32, at + 4);
 }

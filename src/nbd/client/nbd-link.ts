@@ -7,7 +7,7 @@
  * reader never sees old content in the place of what was written.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { VimgError } from '../../base/errors.ts';
+import { fromSystemError, VimgError } from '../../base/errors.ts';
 import {
   CMD_FLUSH,
   CMD_TRIM,
@@ -18,9 +18,9 @@ import {
   SEND_READ_ONLY,
 } from '../protocol.ts';
 import { ClientConnection } from './client-connection.ts';
-import { type ClientLimits, RECONNECT_PAUSE_MS } from './client-limits.ts';
+import { type ClientLimits, RECONNECT_PAUSE_MS, SENDINGS_MAX } from './client-limits.ts';
 import { ClientRequest, type StatusAnswer } from './client-request.ts';
-import { type Agreement, negotiate } from './negotiation.ts';
+import { type Agreement, type Negotiated, negotiate } from './negotiation.ts';
 import type { NbdUri } from './uri.ts';
 
 /** Commands that change something. */
@@ -37,7 +37,10 @@ export class NbdLink {
   #failure: VimgError | undefined;
   #connecting = false;
   #mayGrow: boolean;
-  #closing = false;
+  #reconnecting = false;
+  #lostBy: VimgError | undefined;
+  /** Ends what is being connected. */
+  readonly #closing = new AbortController();
   /** Changes that were acknowledged, and how many of them a flush covered. */
   #acknowledged = 0;
   #covered = 0;
@@ -68,31 +71,35 @@ export class NbdLink {
   ): Promise<StatusAnswer | undefined> {
     if (this.#failure) throw this.#failure;
     const request = new ClientRequest(type, flags, offset, length, buffer);
-    const before = this.#acknowledged;
+    request.covers = this.#acknowledged;
     this.#queue.push(request);
     this.#pump();
-    const answer = await request.done;
-    if (type === CMD_FLUSH) this.#covered = Math.max(this.#covered, before);
-    if (CHANGES.includes(type)) this.#acknowledged++;
-    return answer;
+    return request.done;
   }
 
   /** Ends in order; nothing may be under way. */
   async close(): Promise<void> {
-    this.#closing = true;
+    this.#closing.abort();
     this.#failure ??= new VimgError('IO', 'the device is closed', { path: this.#path });
     await Promise.all(this.#connections.splice(0).map((connection) => connection.close()));
   }
 
-  #add(negotiated: Awaited<ReturnType<typeof negotiate>>): void {
+  #add(negotiated: Negotiated): void {
     const connection: ClientConnection = new ClientConnection(
       negotiated,
       this.#path,
       this.#limits,
       (error, unanswered) => this.#lost(connection, error, unanswered),
-      () => this.#pump(),
+      (request) => this.#answered(request),
     );
     this.#connections.push(connection);
+  }
+
+  /** In the tick of the answer: what follows it in the same bytes may end the connection. */
+  #answered({ type, error, covers }: ClientRequest): void {
+    if (!error && type === CMD_FLUSH) this.#covered = Math.max(this.#covered, covers);
+    if (!error && CHANGES.includes(type)) this.#acknowledged++;
+    this.#pump();
   }
 
   #pump(): void {
@@ -100,7 +107,8 @@ export class NbdLink {
       const request = this.#queue[0] as ClientRequest;
       const connection = this.#leastBusy(request.payload);
       if (!connection) {
-        if (this.#mayGrow && this.#connections.length > 0) void this.#grow();
+        if (this.#connections.length === 0) void this.#reconnect();
+        else if (this.#mayGrow) void this.#grow();
         return;
       }
       this.#queue.shift();
@@ -121,7 +129,7 @@ export class NbdLink {
     if (this.#connecting || this.#connections.length >= this.#limits.connections) return;
     this.#connecting = true;
     try {
-      const negotiated = await negotiate(this.#uri, this.#limits);
+      const negotiated = await this.#connect();
       if (this.#failure || !sameExport(negotiated.agreement, this.agreement)) negotiated.socket.destroy();
       else this.#add(negotiated);
     } catch {
@@ -134,46 +142,75 @@ export class NbdLink {
 
   #lost(connection: ClientConnection, error: VimgError, unanswered: ClientRequest[]): void {
     this.#connections.splice(this.#connections.indexOf(connection), 1);
-    this.#queue.unshift(...unanswered);
-    if (this.#closing) return;
+    this.#lostBy = error;
     const keepsWrites = (this.agreement.flags & SEND_FLUSH) === 0; // without FLUSH an answer means durable
     const isDoubtful = this.#acknowledged > this.#covered && !keepsWrites;
     if (isDoubtful || unanswered.some(({ type }) => CHANGES.includes(type))) {
       const message = 'The connection was lost before writes were flushed: they may be lost too';
+      this.#queue.unshift(...unanswered);
       this.#fail(new VimgError('IO', message, { path: this.#path, cause: error }));
-    } else if (this.#connections.length > 0) this.#pump();
-    else void this.#reconnect(error);
+      return;
+    }
+    this.#queue.unshift(...this.#askedAgain(unanswered, error));
+    this.#pump();
   }
 
-  async #reconnect(reason: VimgError): Promise<void> {
-    const endMs = performance.now() + this.#limits.reconnectMs;
-    let error = reason;
-    while (performance.now() < endMs && !this.#closing) {
-      try {
-        const negotiated = await negotiate(this.#uri, this.#limits);
-        if (sameExport(negotiated.agreement, this.agreement)) {
-          this.#add(negotiated);
-          this.#pump();
-          return;
-        }
-        negotiated.socket.destroy();
-        error = new VimgError('IO', 'The server has another export under this name now', {
-          path: this.#path,
-        });
-        break;
-      } catch (failure) {
-        if (failure instanceof VimgError) error = failure;
-      }
-      await sleep(RECONNECT_PAUSE_MS, undefined, { ref: this.#queue.length > 0 });
+  /** All but those that were sent often enough: whatever ended so many connections ends the next one as well. */
+  #askedAgain(unanswered: ClientRequest[], cause: VimgError): ClientRequest[] {
+    return unanswered.filter((request) => {
+      if (request.sendings < SENDINGS_MAX) return true;
+      const message = `The connection was lost ${SENDINGS_MAX} times instead of an answer: ${cause.message}`;
+      const { name: op, offset } = request;
+      request.reject(new VimgError('IO', message, { op, path: this.#path, offset, cause }));
+      return false;
+    });
+  }
+
+  /** For the requests that wait. Without any there is no hurry: the next one sees to it. */
+  async #reconnect(): Promise<void> {
+    if (this.#reconnecting) return;
+    this.#reconnecting = true;
+    try {
+      this.#add(await this.#connectAgain());
+    } catch (failure) {
+      const error = failure as VimgError;
+      const message = `The connection was lost, and could not be made anew: ${error.message}`;
+      this.#fail(new VimgError('IO', message, { path: this.#path, cause: error }));
+    } finally {
+      this.#reconnecting = false;
     }
-    const message = `The connection was lost, and could not be made anew: ${error.message}`;
-    this.#fail(new VimgError('IO', message, { path: this.#path, cause: error }));
+    this.#pump();
+  }
+
+  /** @throws VimgError why the last try failed, after `reconnectMs` */
+  async #connectAgain(): Promise<Negotiated> {
+    const endMs = performance.now() + this.#limits.reconnectMs;
+    let error = this.#lostBy as VimgError;
+    while (performance.now() < endMs && !this.#failure) {
+      try {
+        const negotiated = await this.#connect();
+        if (!this.#failure && sameExport(negotiated.agreement, this.agreement)) return negotiated;
+        negotiated.socket.destroy();
+        const message = 'The server has another export under this name now';
+        throw new VimgError('UNSUPPORTED', message, { path: this.#path });
+      } catch (failure) {
+        error = fromSystemError(failure, { path: this.#path });
+        if (error.code === 'UNSUPPORTED') break; // another server: it will not become the old one
+      }
+      await sleep(RECONNECT_PAUSE_MS);
+    }
+    throw this.#failure ?? error;
+  }
+
+  #connect(): Promise<Negotiated> {
+    return negotiate(this.#uri, this.#limits, this.#closing.signal);
   }
 
   #fail(error: VimgError): void {
     this.#failure ??= error;
-    for (const request of this.#queue.splice(0)) request.reject(this.#failure);
-    for (const connection of this.#connections.splice(0)) void connection.close();
+    this.#closing.abort();
+    const unanswered = this.#connections.splice(0).flatMap((connection) => connection.abandon());
+    for (const request of [...unanswered, ...this.#queue.splice(0)]) request.reject(this.#failure);
   }
 }
 

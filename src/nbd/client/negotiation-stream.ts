@@ -69,8 +69,13 @@ export class NegotiationStream {
     this.#wake?.();
   }
 
-  /** Ends the handshake: the socket, and what had arrived already, are the caller's. */
+  /**
+   * Ends the handshake: the socket, and what had arrived already, are the caller's.
+   *
+   * @throws VimgError `IO` when the connection has ended, though everything that was read had arrived before
+   */
   release(): { socket: Socket; input: SocketInput } {
+    if (this.#failure) throw this.#failure;
     this.#unlisten();
     return { socket: this.#socket, input: this.#input };
   }

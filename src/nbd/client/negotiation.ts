@@ -74,9 +74,14 @@ const SAFE_SIZE_MAX = BigInt(Number.MAX_SAFE_INTEGER);
 /**
  * Connects and negotiates.
  *
+ * @param signal ends it
  * @throws VimgError `NOT_FOUND` without such an export, `UNSUPPORTED` when one side has TLS and the other not, `IO`
  */
-export async function negotiate(uri: NbdUri, limits: ClientLimits): Promise<Negotiated> {
+export async function negotiate(
+  uri: NbdUri,
+  limits: ClientLimits,
+  signal?: AbortSignal,
+): Promise<Negotiated> {
   const path = canonicalUri(uri);
   const { address } = uri;
   const socket = connectSocket('socketPath' in address ? { path: address.socketPath } : { ...address });
@@ -84,6 +89,8 @@ export async function negotiate(uri: NbdUri, limits: ClientLimits): Promise<Nego
   const timer = setTimeout(() => {
     stream.fail(new VimgError('IO', 'The server did not answer in time', { op: 'connect', path }));
   }, limits.handshakeMs);
+  const giveUp = (): void => stream.fail(new VimgError('IO', 'It was given up', { op: 'connect', path }));
+  signal?.addEventListener('abort', giveUp, { once: true });
   try {
     await stream.connected('connect');
     const agreement = await new Negotiation(stream, uri, path).run();
@@ -96,6 +103,7 @@ export async function negotiate(uri: NbdUri, limits: ClientLimits): Promise<Nego
     throw error;
   } finally {
     clearTimeout(timer);
+    signal?.removeEventListener('abort', giveUp);
   }
 }
 
