@@ -10,6 +10,11 @@ import type { DiskImage } from './disk-image.ts';
 import type { AttributeChange, OpenDiskOperations, OpenSnapshot, TakenSnapshot } from './lifecycle.ts';
 import type { FormatRegistry } from './registry.ts';
 
+/** Writes that came during a flush of this length are flushed in about as long. */
+const SHORT_FLUSH_MS = 25;
+/** Who writes more than the storage takes is not waited for. */
+const FLUSHES_MAX = 8;
+
 /**
  * Seals the present content of each disk as a snapshot; all of them or none, at one instant. Requests that are under
  * way are in it; those that come meanwhile wait, and go to the new layers. Every disk stays locked throughout. What was
@@ -35,18 +40,30 @@ export async function snapshotOpenDisks(
   const staged = await operations.stageSnapshot(tops, closed, name);
   let stillMs = 0;
   try {
-    for (const disk of disks) await disk.flush();
+    await flushUntilLittleIsLeft(disks);
   } catch (error) {
     await staged.discard();
     throw error;
   }
+  const start = performance.now();
   await together(disks, async () => {
-    const start = performance.now();
     await takeAll(disks, staged);
     stillMs = performance.now() - start;
   });
   await staged.finish();
   return stillMs;
+}
+
+/**
+ * Flushes while writes go on. What is written during one flush is what the next has to bring to disk; so after a short
+ * one there is little, and the flush for which the disks stand still is short as well.
+ */
+async function flushUntilLittleIsLeft(disks: readonly DiskImage[]): Promise<void> {
+  for (let round = 1; ; round++) {
+    const start = performance.now();
+    for (const disk of disks) await disk.flush();
+    if (performance.now() - start <= SHORT_FLUSH_MS || round === FLUSHES_MAX) return;
+  }
 }
 
 /** A failed attempt leaves the layers as they are, but closed for the moment: what writes to them begins anew. */

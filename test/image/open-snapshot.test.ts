@@ -215,6 +215,24 @@ describe('a snapshot of an open disk', () => {
     expect(await isSound(disk.path)).toBe(true);
   });
 
+  it('flushes while writes go on, until a flush was short or it has tried often enough', async () => {
+    const disk = await openNew('disk.vvd');
+    const flush = disk.flush.bind(disk);
+    let flushes = 0;
+    disk.flush = async () => {
+      flushes++;
+      await disk.pwrite(Buffer.from('late'), flushes * BLOCK); // the disk does not stand still yet
+      await delay(30);
+      await flush();
+    };
+    await snapshotOpenDisks([disk], [], 'slow', formats);
+    expect(flushes).toBe(8);
+    disk.flush = flush;
+    await disk.close();
+    const kept = Buffer.from(await content(disk.path, 'slow'));
+    expect(kept.toString('latin1', 8 * BLOCK, 8 * BLOCK + 4)).toBe('late');
+  });
+
   it('does not make children of an unwritten disk stale', async () => {
     const disk = await openNew('disk.vvd');
     const child = join(folder, 'child.vvd');
