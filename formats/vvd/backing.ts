@@ -3,7 +3,7 @@
  *
  * A VVD parent must have the disk UUID and the content ID that the child was made on. A parent of another format has
  * no identity of its own; its size and the time of its last change stand for its content ID, so a base that was
- * touched is refused rather than read.
+ * touched is refused rather than read. Of an export only the size is known.
  */
 
 import { createHash } from 'node:crypto';

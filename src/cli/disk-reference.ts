@@ -14,9 +14,18 @@ export interface DiskReference {
 /** What Node makes of bytes that are no character: the name that was meant is not known any more. */
 const NOT_UTF8 = '\ufffd';
 const NBD = /^nbds?(\+unix)?:/i;
+/** An operand, or the value of an option. */
+const NBD_ARGUMENT = /^(?:[^:=]*=)?nbds?(\+unix)?:/i;
 const JSON_NAME = /^json:/i;
 /** A protocol of other tools. */
 const PROTOCOL = /^([A-Za-z][A-Za-z0-9+.-]+):\/\//;
+
+/** Lets NBD URIs be paths when a command line has any: options that take folders take them before a disk is opened. */
+export async function mountNamedExports(args: readonly string[]): Promise<void> {
+  if (args.some((arg) => NBD_ARGUMENT.test(arg))) {
+    (await import('../nbd/client/nbd-files.ts')).mountExports();
+  }
+}
 
 /**
  * The file that a name means, for a disk that is made or that takes no snapshot.

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { isVimgError, VimgError } from '../base/errors.ts';
 import { mountDatastores } from './datastores.ts';
+import { mountNamedExports } from './disk-reference.ts';
 import { reportError, statusOf } from './error-report.ts';
 import { INTERRUPTED_STATUS, Interruption } from './interruption.ts';
 import { overview } from './overview.ts';
@@ -110,6 +111,7 @@ async function runVerb(
   found(verb);
   const { parseLine } = await import('./command-line.ts');
   const line = parseLine(verb, args, context);
+  await mountNamedExports(args);
   return line === undefined ? 0 : verb.run(context, line.operands, line.options);
 }
 

@@ -62,7 +62,8 @@ export const OUTPUT_OPTION: OptionRow = ['--output <form>', 'human (default) or 
 /** `--allow`, in every verb that opens a disk and what stands behind it. */
 export const ALLOW_OPTION: OptionRow = [
   '--allow <folder>',
-  'let disks refer to files in this folder (repeatable; also $VIMG_ALLOW, separated by colons)',
+  'let disks refer to files in this folder, or to the NBD export of this URI (repeatable; also $VIMG_ALLOW: folders, ' +
+    'separated by colons)',
   repeated,
 ];
 /** `-U`, in every verb that only reads. */

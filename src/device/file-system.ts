@@ -34,13 +34,18 @@ export interface FileStatus extends FileIdentity {
   readonly allocated: number;
   /** Names the file system that the file is on, where the place has several: two may not be there at the same time. */
   readonly volume?: string;
-  /** Nanoseconds since 1970 of the last change of the content: another value when the content is another. */
+  /**
+   * Nanoseconds since 1970 of the last change of the content: another value when the content is another. 0 where nobody
+   * can tell.
+   */
   readonly modifiedNs: bigint;
   /** Owner and mode, where the place has them. */
   readonly owner?: { readonly uid: number; readonly gid: number; readonly mode: number };
 }
 
 export interface FileSystem {
+  /** Paths are names of files and no more: there are no folders, and what follows the colon is nobody's to normalise. */
+  readonly isFlat?: boolean;
   /** @throws VimgError `NOT_FOUND`, `EXISTS`, `READ_ONLY`, `LOCKED`, `USAGE` for what is no file */
   open(path: string, options: FileDeviceOptions): Promise<DiskFile>;
   /** Undefined when nothing has the name. */

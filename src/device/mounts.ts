@@ -35,6 +35,11 @@ export function placeOf(path: string): string | undefined {
   return name !== undefined && mounts.has(name) ? name : undefined;
 }
 
+/** Whether a path is in a place without folders. */
+export function isFlatPath(path: string): boolean {
+  return filesOf(path).isFlat ?? false;
+}
+
 /** The place that a path is in. */
 export function filesOf(path: string): FileSystem {
   const name = placeOf(path);

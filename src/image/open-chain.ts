@@ -25,7 +25,7 @@ export interface OpenDiskOptions {
   readonly readOnly?: boolean;
   /** Opens what headers point to. Default: regular files in the image's folder and in `allow`. */
   readonly gate?: Gate;
-  /** Folders in which referenced files may lie, for the default gate. */
+  /** Folders in which referenced files may lie, and URIs of exports that may be referred to, for the default gate. */
   readonly allow?: readonly string[];
   /** The default gate opens any regular file: for callers that trust the image. */
   readonly allowAny?: boolean;

@@ -6,7 +6,7 @@
  */
 import { isVimgError } from '../base/errors.ts';
 import { folderOf, joinPath, nameOf } from '../device/file-path.ts';
-import { fileExists, fileStatus, listFolder, openFile } from '../device/files.ts';
+import { fileIdentity, fileStatus, listFolder, openFile } from '../device/files.ts';
 import { closedGate, resolveReference } from './gate-policies.ts';
 import type { BackingReference, Layer } from './layer.ts';
 import { probeFormat } from './probe.ts';
@@ -23,7 +23,8 @@ export async function findByIdentity(
 ): Promise<string | undefined> {
   if (!reference.byIdentity || reference.path.includes('\0')) return undefined;
   const from = child.file.name;
-  if (await fileExists(resolveReference(reference.path, from))) return undefined;
+  // Whether it is there is not asked of a server: the gate comes first.
+  if ((await fileIdentity(resolveReference(reference.path, from))) !== undefined) return undefined;
   return searchFolder(folderOf(from), reference, formats);
 }
 

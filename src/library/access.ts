@@ -16,7 +16,10 @@ import type { FormatRegistry } from '../image/registry.ts';
 export interface AccessOptions {
   /** Default: the built-in formats. */
   readonly formats?: FormatRegistry;
-  /** Folders in which referenced files may lie, besides the folder of the image that names them. */
+  /**
+   * Folders in which referenced files may lie, besides the folder of the image that names them; and URIs of NBD exports
+   * that may be referred to.
+   */
   readonly allow?: readonly string[];
   /** Any regular file may be referred to: for images that are trusted. */
   readonly allowAny?: boolean;

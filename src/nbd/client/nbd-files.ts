@@ -2,15 +2,17 @@
  * NBD exports as a place where disk files live (device/file-system.ts): a path is a URI, and there are only files: no
  * folders, no names to change.
  */
+import { resolve } from 'node:path';
 import { VimgError } from '../../base/errors.ts';
 import type { FileDeviceOptions } from '../../device/file-device.ts';
 import type { DiskFile, FileIdentity, FileStatus, FileSystem } from '../../device/file-system.ts';
 import { mountFiles } from '../../device/mounts.ts';
 import { exportIdentity } from './export-identity.ts';
 import { NbdDevice } from './nbd-device.ts';
-import { canonicalUri, parseNbdUri } from './uri.ts';
+import { canonicalUri, type NbdUri, parseNbdUri } from './uri.ts';
 
 class NbdFiles implements FileSystem {
+  readonly isFlat = true;
   /** By URI: the last one opened. */
   readonly #opened = new Map<string, NbdDevice>();
 
@@ -23,14 +25,14 @@ class NbdFiles implements FileSystem {
 
   /**
    * By a look at the server, unless the export is open already: `qemu-nbd` takes one client, unless told otherwise.
-   * Nobody tells when an export changed: it is taken for changed at every look.
+   * Nobody tells when an export changed.
    */
   async status(path: string): Promise<FileStatus | undefined> {
     const uri = parseNbdUri(path);
     const size = this.#sizeOfOpen(canonicalUri(uri)) ?? (await this.#sizeAtServer(path));
     if (size === undefined) return undefined;
     const identity = await exportIdentity(uri);
-    return { kind: 'device', size, allocated: size, identity, modifiedNs: process.hrtime.bigint() };
+    return { kind: 'device', size, allocated: size, identity, modifiedNs: 0n };
   }
 
   /** Connects to nobody: a server that takes one client would have served it by that. */
@@ -108,17 +110,35 @@ function refused(op: string, path: string): VimgError {
 
 let isMounted = false;
 
+/** From here on NBD URIs are paths of disks, for this process. */
+export function mountExports(): void {
+  if (isMounted) return;
+  const files = new NbdFiles();
+  for (const scheme of ['nbd', 'nbds', 'nbd+unix', 'nbds+unix']) mountFiles(scheme, files);
+  isMounted = true;
+}
+
 /**
- * The path that a URI is: from here on NBD URIs are paths of disks, for this process.
+ * The path that a URI is: it means the same from every folder. From here on NBD URIs are paths of disks, for this process.
  *
  * @throws VimgError `USAGE` for what is no such URI
  */
-export function nbdPath(uri: string): string {
-  const path = canonicalUri(parseNbdUri(uri));
-  if (!isMounted) {
-    const files = new NbdFiles();
-    for (const scheme of ['nbd', 'nbds', 'nbd+unix', 'nbds+unix']) mountFiles(scheme, files);
-    isMounted = true;
-  }
+export function nbdPath(text: string): string {
+  const path = canonicalUri(wholeUri(parseNbdUri(text)));
+  mountExports();
   return path;
+}
+
+/** Files that a URI names are seen from the working folder; from here on from anywhere. */
+function wholeUri({ address, exportName, tls }: NbdUri): NbdUri {
+  const { certificates, pskFile } = tls ?? {};
+  return {
+    address: 'socketPath' in address ? { socketPath: resolve(address.socketPath) } : address,
+    exportName,
+    tls: tls && {
+      ...tls,
+      ...(certificates === undefined ? {} : { certificates: resolve(certificates) }),
+      ...(pskFile === undefined ? {} : { pskFile: resolve(pskFile) }),
+    },
+  };
 }

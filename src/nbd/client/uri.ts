@@ -67,14 +67,18 @@ export function canonicalUri({ address, exportName, tls }: NbdUri): string {
   const scheme = tls ? 'nbds' : 'nbd';
   const suffix = `${name}${query === '' ? '' : `?${query}`}`;
   if ('socketPath' in address) return `${scheme}+unix:///${suffix}`;
-  const host = address.host.includes(':') ? `[${address.host}]` : address.host;
+  const host = address.host.includes(':') ? `[${address.host}]` : encodeHost(address.host);
   const user = tls?.pskUser === undefined ? '' : `${encodePart(tls.pskUser)}@`;
   return `${scheme}://${user}${host}:${address.port}/${suffix}`;
 }
 
-/** Dots and slashes too, so that no part reads as `..` or as a folder. */
+/** Dots and slashes too, so that no part reads as `..` or as a folder; and what ends a quoted word of a shell. */
 function encodePart(text: string): string {
-  return encodeURIComponent(text).replaceAll('.', '%2E');
+  return encodeURIComponent(text).replaceAll('.', '%2E').replaceAll("'", '%27');
+}
+
+function encodeHost(host: string): string {
+  return encodeURIComponent(host).replaceAll("'", '%27');
 }
 
 function unixAddressOf(text: string, parameters: ReadonlyMap<string, string>): UnixAddress {

@@ -3,10 +3,8 @@ import { join } from 'node:path';
 import { withDir } from 'tmp-promise';
 import { describe, expect, it } from 'vitest';
 import { MemoryDevice } from '../../../src/device/memory-device.ts';
-import { folderGate } from '../../../src/image/gate-policies.ts';
 import type { ClientLimits } from '../../../src/nbd/client/client-limits.ts';
 import { NbdDevice } from '../../../src/nbd/client/nbd-device.ts';
-import { nbdPath } from '../../../src/nbd/client/nbd-files.ts';
 import { NbdServer } from '../../../src/nbd/server.ts';
 import { patterned } from '../../../src/testing/device-model.ts';
 import { exported, MiB } from '../served-device.ts';
@@ -96,20 +94,4 @@ describe('a server that is none', () => {
       server.close();
     }),
   );
-});
-
-describe('the gate', () => {
-  it('follows no header to an export, nor connects', () =>
-    inPlace(async ({ socketPath }) => {
-      let connections = 0;
-      const server = createServer(() => connections++);
-      await new Promise<void>((resolve) => server.listen(socketPath, resolve));
-      const stored = nbdPath(`nbd+unix:///?socket=${encodeURIComponent(socketPath)}`);
-      const gate = folderGate({ any: true });
-      const from = '/tmp/disk.qcow2';
-      const reference = { stored, from, role: 'backing', readOnly: true, byIdentity: false } as const;
-      await expect(async () => gate(reference)).rejects.toMatchObject({ code: 'UNSUPPORTED' });
-      expect(connections).toBe(0);
-      server.close();
-    }));
 });
