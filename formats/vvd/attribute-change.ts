@@ -4,6 +4,7 @@ import { openFile } from '../../src/device/files.ts';
 import type { AttributeChange } from '../../src/image/lifecycle.ts';
 import { type AttributeValue, readAttributes, stageAttributes } from './attributes.ts';
 import { openForChange, realDisk } from './disk-file.ts';
+import { CLONES_ATTRIBUTE, cloneRecord } from './family.ts';
 import { readHeader, setHeaderText, writeHeader } from './header.ts';
 import { provisioningName } from './info.ts';
 import type { VvdLayer } from './layer.ts';
@@ -46,6 +47,13 @@ export async function changeOpenAttributes(layer: VvdLayer, change: AttributeCha
   const typed = typedChange(change);
   layer.vvdWriter?.throwFailure();
   await applyChange(layer, typed);
+}
+
+/** Tells the top of a disk in use, which has nothing under way, of a clone that is to stand on it. */
+export async function recordOpenClone(layer: VvdLayer, base: string, clone: string): Promise<void> {
+  layer.vvdWriter?.throwFailure();
+  const change = cloneRecord(base, clone, layer.attributes.get(CLONES_ATTRIBUTE));
+  if (change) await applyChange(layer, change);
 }
 
 function typedChange(change: AttributeChange): Map<string, AttributeValue | undefined> {

@@ -1,8 +1,9 @@
 /** Who stands on whom: the layers beside a disk, and the clones that a base was told of. */
 import { isVimgError, VimgError } from '../../src/base/errors.ts';
-import { folderOf, nameOf, relativePath, resolvePath } from '../../src/device/file-path.ts';
+import { folderOf, isWholePath, nameOf, relativePath, resolvePath } from '../../src/device/file-path.ts';
 import { fileExists, fileStatus } from '../../src/device/files.ts';
 import type { LayerSnapshot } from '../../src/image/lifecycle.ts';
+import type { AttributeValue } from './attributes.ts';
 import { headerText, isSealed } from './header.ts';
 import { type FolderEntry, peekHeader, vvdFilesIn } from './header-peek.ts';
 import { type Header, INTENT_DELETE, INTENT_SNAPSHOT } from './layout.ts';
@@ -25,6 +26,22 @@ export async function childrenOf(path: string, header: Header, clones: string): 
     children.push(...found.filter((entry) => entry.header.parentUuid === header.diskUuid));
   }
   return children;
+}
+
+/** The attribute by which a base knows a clone; nothing for one beside it, which is found by looking. */
+export function cloneRecord(
+  base: string,
+  clone: string,
+  known: AttributeValue | undefined,
+): ReadonlyMap<string, AttributeValue> | undefined {
+  const stored = relativePath(folderOf(base), clone);
+  if (!isWholePath(stored) && !stored.includes('/')) return undefined;
+  const names = new Set(
+    String(known ?? '')
+      .split('\n')
+      .filter((name) => name !== ''),
+  );
+  return new Map([[CLONES_ATTRIBUTE, [...names.add(stored)].join('\n')]]);
 }
 
 /** A place that cannot be reached now holds no clones that could be asked. */

@@ -93,6 +93,12 @@ export class VvdLayer implements Layer {
     return new VvdLayer({ file, header, metadata, attributes, writer: undefined, checksums: undefined });
   }
 
+  /** The same layer after its header changed on what it stands. Use only one of the two. */
+  renewed(): VvdLayer {
+    const { file, header, metadata, attributes, vvdWriter: writer } = this;
+    return new VvdLayer({ file, header, metadata, attributes, writer, checksums: this.#checksums });
+  }
+
   get virtualSize(): number {
     return this.header.virtualSize;
   }

@@ -1,10 +1,18 @@
 /** The operations on whole VVD files, as the verbs call them. */
 import { isVimgError } from '../../src/base/errors.ts';
-import { folderOf, isWholePath, nameOf, relativePath } from '../../src/device/file-path.ts';
+import { nameOf } from '../../src/device/file-path.ts';
+import { cloneSnapshotName } from '../../src/image/clone.ts';
 import type { Lifecycle } from '../../src/image/lifecycle.ts';
 import { changeAttributes, changeParentPath, listAttributes, storeAttributes } from './attribute-change.ts';
 import { openForChange, realDisk } from './disk-file.ts';
-import { CLONES_ATTRIBUTE, childrenOf, findSnapshot, refuseDeleting, snapshotsOf } from './family.ts';
+import {
+  CLONES_ATTRIBUTE,
+  childrenOf,
+  cloneRecord,
+  findSnapshot,
+  refuseDeleting,
+  snapshotsOf,
+} from './family.ts';
 import { layerPathOf } from './file-names.ts';
 import { isSealed } from './header.ts';
 import { peekHeader } from './header-peek.ts';
@@ -50,18 +58,15 @@ async function baseForClone(path: string, snapshot: string | undefined): Promise
     header = await peekHeader(disk);
   }
   if (header && isSealed(header)) return disk;
-  const name = `clone-${new Date().toISOString().replace(/[-:]/g, '').replace('T', '-').replace('Z', '')}`;
+  const name = cloneSnapshotName(new Date());
   await createSnapshot([disk], name);
   return layerPathOf(disk, name);
 }
 
 async function recordClone(base: string, clone: string): Promise<boolean> {
-  const stored = relativePath(folderOf(base), clone);
-  if (!isWholePath(stored) && !stored.includes('/')) return true; // beside its base a clone is found by looking
   try {
-    const known = String((await listAttributes(base)).get(CLONES_ATTRIBUTE) ?? '');
-    const names = new Set(known.split('\n').filter((name) => name !== ''));
-    await storeAttributes(base, new Map([[CLONES_ATTRIBUTE, [...names, stored].join('\n')]]));
+    const change = cloneRecord(base, clone, (await listAttributes(base)).get(CLONES_ATTRIBUTE));
+    if (change) await storeAttributes(base, change);
     return true;
   } catch (error) {
     if (isVimgError(error, 'LOCKED') || isVimgError(error, 'LIMIT') || isVimgError(error, 'READ_ONLY'))

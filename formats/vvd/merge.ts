@@ -13,7 +13,7 @@ import { DiskImage } from '../../src/image/disk-image.ts';
 import { folderGate } from '../../src/image/gate-policies.ts';
 import { BEHIND, type Layer, Location, ZERO } from '../../src/image/layer.ts';
 import type { LifecycleContext, LongOperation } from '../../src/image/lifecycle.ts';
-import { openParent } from '../../src/image/open-chain.ts';
+import { openBehind } from '../../src/image/open-chain.ts';
 import { stageAttributes } from './attributes.ts';
 import type { OpenVvdFile } from './disk-file.ts';
 import { isSealed, setHeaderText, writeHeader } from './header.ts';
@@ -60,10 +60,35 @@ export async function mergeDown(
   upper: OpenVvdFile,
   context: LifecycleContext & LongOperation,
 ): Promise<void> {
-  const source = new DiskImage(lower.path, [lower.layer]);
-  const target = new DiskImage(upper.path, [upper.layer, lower.layer]);
+  // with larger sub-blocks above, the rest of one that is copied into comes from further behind
+  const isFiner = lower.layer.header.blockShift < upper.layer.header.blockShift;
+  const behind = isFiner ? await layersBehind(lower, context) : [];
+  try {
+    const target = new DiskImage(upper.path, [upper.layer, lower.layer, ...behind]);
+    await beginMerge(upper);
+    await copyDown(lower, upper, target, context);
+  } finally {
+    for (const layer of behind) await layer.close();
+  }
+  await upper.layer.vvdWriter?.close();
   const { header } = upper.layer;
-  await beginMerge(upper);
+  const below = lower.layer.header;
+  header.parentUuid = below.parentUuid;
+  header.parentContentId = below.parentContentId;
+  header.parentFormat = below.parentFormat;
+  header.parentPath = below.parentPath;
+  header.parentPathLength = below.parentPathLength;
+  header.intent = INTENT_NONE;
+  await writeHeader(upper.file, header);
+}
+
+async function copyDown(
+  lower: OpenVvdFile,
+  upper: OpenVvdFile,
+  target: DiskImage,
+  context: LongOperation,
+): Promise<void> {
+  const source = new DiskImage(lower.path, [lower.layer]);
   const total = await storedBytes(lower.layer);
   const end = Math.min(lower.layer.virtualSize, upper.layer.virtualSize);
   let done = 0;
@@ -79,15 +104,6 @@ export async function mergeDown(
   await eachRange(lower.layer, 0, end, copyShown, context.signal);
   await hideBelow(lower, upper, target);
   await target.flush();
-  await upper.layer.vvdWriter?.close();
-  const below = lower.layer.header;
-  header.parentUuid = below.parentUuid;
-  header.parentContentId = below.parentContentId;
-  header.parentFormat = below.parentFormat;
-  header.parentPath = below.parentPath;
-  header.parentPathLength = below.parentPathLength;
-  header.intent = INTENT_NONE;
-  await writeHeader(upper.file, header);
 }
 
 /** Past the end of `lower` the upper layer read zeroes; the next parent may hold something there. */
@@ -133,10 +149,10 @@ export async function mergeUp(
   lower: OpenVvdFile,
   context: LifecycleContext & LongOperation,
 ): Promise<void> {
-  const behind = await openBehind(lower, context);
+  const behind = await layersBehind(lower, context);
   try {
     const source = new DiskImage(upper.path, [upper.layer]);
-    const target = new DiskImage(lower.path, behind ? [lower.layer, behind] : [lower.layer]);
+    const target = new DiskImage(lower.path, [lower.layer, ...behind]);
     await beginDelete(lower, upper);
     const total = await storedBytes(upper.layer);
     let done = 0;
@@ -151,21 +167,23 @@ export async function mergeUp(
     await target.flush();
     await lower.layer.vvdWriter?.close();
   } finally {
-    await behind?.close();
+    for (const layer of behind) await layer.close();
   }
   await stageAttributes(lower.file, lower.layer.header, upper.layer.attributes);
   await writeHeader(lower.file, lower.layer.header);
 }
 
-async function openBehind(disk: OpenVvdFile, context: LifecycleContext): Promise<Layer | undefined> {
-  const { backing } = disk.layer;
-  if (!backing) return undefined;
-  return openParent(
-    disk.layer,
-    backing,
-    context.formats,
-    context.gate ?? folderGate({ allow: context.allow ?? [], any: context.allowAny ?? false, lock: 'read' }),
-  );
+/** All layers behind one, opened to read. */
+async function layersBehind(disk: OpenVvdFile, context: LifecycleContext): Promise<Layer[]> {
+  const layers: Layer[] = [disk.layer];
+  const { allow = [], allowAny: any = false } = context;
+  try {
+    await openBehind(layers, context.formats, context.gate ?? folderGate({ allow, any, lock: 'read' }));
+    return layers.slice(1);
+  } catch (error) {
+    for (const layer of layers.slice(1)) await layer.close();
+    throw error;
+  }
 }
 
 /** Before the first change: from now on the layer keeps no past state, and only this disk may stand on it. */

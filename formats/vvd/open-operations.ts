@@ -4,14 +4,20 @@ import type { BlockDevice } from '../../src/device/block-device.ts';
 import type { DiskFile } from '../../src/device/file-system.ts';
 import { closedGate } from '../../src/image/gate-policies.ts';
 import type { OpenDiskOperations, OpenSnapshot, OpenTop, TakenSnapshot } from '../../src/image/lifecycle.ts';
-import { changeOpenAttributes } from './attribute-change.ts';
+import { changeOpenAttributes, recordOpenClone } from './attribute-change.ts';
 import { type OpenVvdFile, openForChange, realDisk } from './disk-file.ts';
 import { VvdLayer } from './layer.ts';
+import { deleteOpenSnapshot } from './merge-open.ts';
 import { openVvd } from './open.ts';
 import { StagedSnapshot } from './snapshot-create.ts';
 
 export const openDiskOperations: OpenDiskOperations = {
   stageSnapshot,
+  deleteSnapshot: deleteOpenSnapshot,
+  async recordClone(layer, disk, clone) {
+    invariant(layer instanceof VvdLayer, 'the layer is one of this format');
+    await recordOpenClone(layer, await realDisk(disk), clone);
+  },
   async changeAttributes(layer, change) {
     invariant(layer instanceof VvdLayer, 'the layer is one of this format');
     await changeOpenAttributes(layer, change);

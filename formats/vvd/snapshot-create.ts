@@ -35,6 +35,7 @@ import { stageAttributes } from './attributes.ts';
 import { refuseDeepChain } from './chain-depth.ts';
 import { createVvd } from './create.ts';
 import { type OpenVvdFile, openForChange, realDisk } from './disk-file.ts';
+import { CLONES_ATTRIBUTE } from './family.ts';
 import { checkSnapshotName, layerPathOf, stagedPathOf } from './file-names.ts';
 import { readHeader, setHeaderText, writeHeader } from './header.ts';
 import { compressionName } from './info.ts';
@@ -275,9 +276,11 @@ export async function stageTop(
       backing: { path: stored, format: 'vvd', layer: base.layer },
       gate: closedGate,
     });
-    if (attributesFrom.attributes.size > 0) {
+    const attributes = new Map(attributesFrom.attributes);
+    attributes.delete(CLONES_ATTRIBUTE); // clones stand on what was written, not on the new layer
+    if (attributes.size > 0) {
       const top = await readHeader(file);
-      await stageAttributes(file, top, attributesFrom.attributes);
+      await stageAttributes(file, top, attributes);
       await writeHeader(file, top);
     }
     await file.flush();

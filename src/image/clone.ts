@@ -56,6 +56,11 @@ export async function linkedClone(
   return { base, recorded };
 }
 
+/** The name of the snapshot that a clone of a disk in use stands on. */
+export function cloneSnapshotName(now: Date): string {
+  return `clone-${now.toISOString().replace(/[-:]/g, '').replace('T', '-').replace('Z', '')}`;
+}
+
 function openOptions(context: LifecycleContext): Omit<LifecycleContext, 'formats'> {
   const { formats: _formats, ...rest } = context;
   return rest;

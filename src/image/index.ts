@@ -9,7 +9,12 @@ export type { FileReference, Gate } from './gate.ts';
 export { closedGate, type FolderGateOptions, folderGate } from './gate-policies.ts';
 export * from './layer.ts';
 export type * from './lifecycle.ts';
-export { changeOpenAttributes, snapshotOpenDisks } from './open-disks.ts';
+export {
+  changeOpenAttributes,
+  deleteOpenSnapshot,
+  snapshotForClone,
+  snapshotOpenDisks,
+} from './open-disks.ts';
 export { claimedFormats, type ProbeResult, probeFormat, readHead } from './probe.ts';
 export { FormatRegistry } from './registry.ts';
 export * from './snapshot.ts';

@@ -6,6 +6,7 @@
  * is completed or undone by `settle`, at the next open for writing.
  */
 import type { BlockDevice } from '../device/block-device.ts';
+import type { DiskImage } from './disk-image.ts';
 import type { Layer } from './layer.ts';
 import type { OpenDiskOptions } from './open-chain.ts';
 
@@ -80,6 +81,21 @@ export interface OpenDiskOperations {
    * @throws VimgError `EXISTS`, `LOCKED`, `NO_SPACE`
    */
   stageSnapshot(tops: readonly OpenTop[], closed: readonly string[], name: string): Promise<OpenSnapshot>;
+  /**
+   * Deletes a snapshot while the disk goes on being used; what it reads does not change. Nothing else is done with the
+   * disk's layers meanwhile.
+   *
+   * @param operation with `planOnly` nothing is done, and only the plan is told
+   * @throws VimgError `NOT_FOUND`, `LOCKED`, `UNSUPPORTED` for one that has to wait until nobody uses the disk, `NO_SPACE`,
+   *   `CANCELLED`: doing it again goes on
+   */
+  deleteSnapshot(
+    disk: DiskImage,
+    name: string,
+    operation: LongOperation & { readonly planOnly?: boolean },
+  ): Promise<DeletePlan>;
+  /** Tells the open top of `disk` which clone is about to stand on it, while nothing is under way in it. */
+  recordClone(layer: Layer, disk: string, clone: string): Promise<void>;
   /** Sets and removes attributes of a layer that is open for writing, while nothing is under way in it. */
   changeAttributes(layer: Layer, change: AttributeChange): Promise<void>;
 }

@@ -142,8 +142,8 @@ async function chooseDriver(
   return { driver, probed: guessed };
 }
 
-/** Opens the layers behind the last of `layers`, appending each. */
-async function openBehind(layers: Layer[], formats: FormatRegistry, gate: Gate): Promise<void> {
+/** Opens the layers behind the last of `layers`, appending each: also those before one that cannot be opened. */
+export async function openBehind(layers: Layer[], formats: FormatRegistry, gate: Gate): Promise<void> {
   const seen = new Set<string>();
   for (;;) {
     const child = layers[layers.length - 1] as Layer;

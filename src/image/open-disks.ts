@@ -7,7 +7,14 @@
 import { VimgError } from '../base/errors.ts';
 import { LIMITS } from '../base/limits.ts';
 import type { DiskImage } from './disk-image.ts';
-import type { AttributeChange, OpenDiskOperations, OpenSnapshot, TakenSnapshot } from './lifecycle.ts';
+import type {
+  AttributeChange,
+  DeletePlan,
+  LongOperation,
+  OpenDiskOperations,
+  OpenSnapshot,
+  TakenSnapshot,
+} from './lifecycle.ts';
 import type { FormatRegistry } from './registry.ts';
 
 /** Writes that came during a flush of this length are flushed in about as long. */
@@ -87,16 +94,55 @@ function together(disks: readonly DiskImage[], work: () => Promise<void>): Promi
   return first === undefined ? work() : first.exclusively(() => together(rest, work));
 }
 
+function refuseReadOnly({ readOnly, path }: DiskImage, op: string): void {
+  if (readOnly) throw new VimgError('READ_ONLY', 'The disk is open read-only', { op, path });
+}
+
 function refuseUnfit(disk: DiskImage): void {
-  if (disk.readOnly) {
-    throw new VimgError('READ_ONLY', 'The disk is open read-only', { op: 'snapshot', path: disk.path });
-  }
+  refuseReadOnly(disk, 'snapshot');
   if (disk.layers.length < LIMITS.chainDepth) return;
   throw new VimgError('LIMIT', `The chain has ${disk.layers.length} layers already`, {
     op: 'snapshot',
     path: disk.path,
     hint: 'delete a snapshot first',
   });
+}
+
+/**
+ * Takes a snapshot for a clone to stand on, and has it know the clone, which is made afterwards.
+ *
+ * @param clone whole path of the file that will be the clone
+ * @throws VimgError as {@link snapshotOpenDisks}
+ */
+export async function snapshotForClone(
+  disk: DiskImage,
+  name: string,
+  clone: string,
+  formats: FormatRegistry,
+): Promise<void> {
+  refuseUnfit(disk);
+  const operations = openOperationsOf(disk, formats);
+  await disk.flush();
+  await disk.exclusively(() => operations.recordClone(disk.top, disk.path, clone));
+  await snapshotOpenDisks([disk], [], name, formats);
+}
+
+/**
+ * Deletes the newest snapshot of a disk that is open for writing, or one that nothing stands on, while the disk goes on
+ * being used. What it reads does not change. One change of the disk's layers at a time.
+ *
+ * @param operation with `planOnly` nothing is done, and only the plan is told
+ * @throws VimgError `NOT_FOUND`, `READ_ONLY`, `LOCKED`, `NO_SPACE`, `UNSUPPORTED` for a snapshot on which another stands,
+ *   `CANCELLED`: doing it again goes on
+ */
+export async function deleteOpenSnapshot(
+  disk: DiskImage,
+  name: string,
+  formats: FormatRegistry,
+  operation: LongOperation & { readonly planOnly?: boolean } = {},
+): Promise<DeletePlan> {
+  refuseReadOnly(disk, 'delete snapshot');
+  return openOperationsOf(disk, formats).deleteSnapshot(disk, name, operation);
 }
 
 /** Sets attributes (a text) and removes them (undefined) of a disk that is open for writing; durable. */

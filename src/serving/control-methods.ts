@@ -1,14 +1,20 @@
 /** The methods of a control socket by which other processes use the disks that this one has open. */
 import type { ControlCall, ControlMethod } from '../control/control-server.ts';
 import type { MapExtent } from '../image/disk-image.ts';
+import type { DeletePlan } from '../image/lifecycle.ts';
 import type { OpenDiskSet } from './open-disk-set.ts';
 import {
   ATTRIBUTES,
   type AttributesRequest,
+  CLONE_BASE,
+  type CloneBaseRequest,
+  DELETE_SNAPSHOT,
+  type DeleteSnapshotRequest,
   DISKS,
   type DiskRequest,
   isBytes,
   isChange,
+  isFlag,
   isListOf,
   isNullOr,
   isOneOf,
@@ -27,6 +33,7 @@ import {
 
 /** Extents told at once: some tens of kilobytes. */
 const EXTENTS_AT_ONCE = 256;
+const PROGRESS_MS = 200;
 
 export function controlMethods(
   disks: OpenDiskSet,
@@ -41,6 +48,20 @@ export function controlMethods(
         const checks = { disks: isListOf(isText), name: isText };
         const request = readParameters<SnapshotRequest>(parameters, checks);
         return disks.snapshot(request.disks, request.name);
+      },
+    ],
+    [
+      CLONE_BASE,
+      (parameters) => {
+        const checks = { disk: isText, name: isText, clone: isText };
+        return disks.snapshotForClone(readParameters<CloneBaseRequest>(parameters, checks));
+      },
+    ],
+    [
+      DELETE_SNAPSHOT,
+      (parameters, call) => {
+        const checks = { disk: isText, name: isText, plan: isFlag };
+        return deleteSnapshot(disks, readParameters<DeleteSnapshotRequest>(parameters, checks), call);
       },
     ],
     [
@@ -72,6 +93,22 @@ export function controlMethods(
         disks.usage(readParameters<DiskRequest>(parameters, { disk: isText }).disk, { signal }),
     ],
   ]);
+}
+
+/** Progress is told now and then: who does not take it is not waited for. */
+function deleteSnapshot(
+  disks: OpenDiskSet,
+  request: DeleteSnapshotRequest,
+  { signal, report }: ControlCall,
+): Promise<DeletePlan> {
+  let toldMs = performance.now();
+  const onProgress = (done: number, total: number): void => {
+    const now = performance.now();
+    if (now - toldMs < PROGRESS_MS && done < total) return;
+    toldMs = now;
+    report({ done, total })?.catch(() => undefined); // an abort, which the operation meets by its signal
+  };
+  return disks.deleteSnapshot(request, { signal, onProgress });
 }
 
 async function tellMap(disks: OpenDiskSet, request: MapRequest, call: ControlCall): Promise<void> {

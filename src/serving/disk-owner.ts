@@ -6,16 +6,21 @@ import { resolvePath } from '../device/file-path.ts';
 import { fileIdentity } from '../device/files.ts';
 import { lockHolders } from '../device/open-file.ts';
 import type { MapExtent } from '../image/disk-image.ts';
-import type { AttributeChange } from '../image/lifecycle.ts';
+import type { AttributeChange, DeletePlan, LongOperation } from '../image/lifecycle.ts';
 import type { DiskUsage } from '../job/disk-usage.ts';
 import {
   ATTRIBUTES,
   type AttributesRequest,
+  CLONE_BASE,
+  type CloneBaseRequest,
+  DELETE_SNAPSHOT,
+  type DeleteSnapshotRequest,
   DISKS,
   type DiskDescription,
   type DiskRequest,
   MAP,
   type MapRequest,
+  type Progress,
   RESIZE,
   type ResizeRequest,
   type ServingStatistics,
@@ -92,6 +97,25 @@ export class DiskOwner {
   async snapshot(paths: readonly string[], name: string): Promise<void> {
     const request: SnapshotRequest = { disks: paths.map(whole), name };
     await this.#client.request(SNAPSHOT, request);
+  }
+
+  /** A snapshot of the disk for a clone to stand on, which then is made here. */
+  async snapshotForClone(name: string, clone: string): Promise<void> {
+    const request: CloneBaseRequest = { disk: this.#path, name, clone: whole(clone) };
+    await this.#client.request(CLONE_BASE, request);
+  }
+
+  async deleteSnapshot(
+    { name, plan }: Omit<DeleteSnapshotRequest, 'disk'>,
+    { signal, onProgress }: LongOperation,
+  ): Promise<DeletePlan> {
+    const request: DeleteSnapshotRequest = { disk: this.#path, name, plan };
+    const onReport = (value: unknown): void => {
+      const { done, total } = value as Progress;
+      onProgress?.(done, total);
+    };
+    const options = { onReport, ...(signal ? { signal } : {}) };
+    return (await this.#client.request(DELETE_SNAPSHOT, request, options)) as DeletePlan;
   }
 
   async resize(change: Omit<ResizeRequest, 'disk'>, signal: AbortSignal): Promise<void> {

@@ -7,14 +7,25 @@ import { VimgError } from '../base/errors.ts';
 import { resolvePath } from '../device/file-path.ts';
 import { fileIdentity } from '../device/files.ts';
 import type { DiskImage, MapExtent } from '../image/disk-image.ts';
-import type { AttributeChange } from '../image/lifecycle.ts';
-import { changeOpenAttributes, snapshotOpenDisks } from '../image/open-disks.ts';
+import type { AttributeChange, DeletePlan, LongOperation } from '../image/lifecycle.ts';
+import {
+  changeOpenAttributes,
+  deleteOpenSnapshot,
+  snapshotForClone,
+  snapshotOpenDisks,
+} from '../image/open-disks.ts';
 import type { FormatRegistry } from '../image/registry.ts';
 import { mapDisk } from '../job/disk-map.ts';
 import { type DiskUsage, diskUsage } from '../job/disk-usage.ts';
 import type { JobOptions } from '../job/job.ts';
 import { preallocate } from '../job/preallocate.ts';
-import type { DiskDescription, MapRequest, ResizeRequest } from './protocol.ts';
+import type {
+  CloneBaseRequest,
+  DeleteSnapshotRequest,
+  DiskDescription,
+  MapRequest,
+  ResizeRequest,
+} from './protocol.ts';
 
 /** Walks of a disk that changed under them, until one is given up. */
 const USAGE_ATTEMPTS = 5;
@@ -69,6 +80,16 @@ export class OpenDiskSet {
     });
   }
 
+  snapshotForClone({ disk, name, clone }: CloneBaseRequest): Promise<void> {
+    return this.#change(async () => snapshotForClone(await this.find(disk), name, clone, this.#formats));
+  }
+
+  deleteSnapshot({ disk, name, plan }: DeleteSnapshotRequest, operation: LongOperation): Promise<DeletePlan> {
+    return this.#change(async () =>
+      deleteOpenSnapshot(await this.find(disk), name, this.#formats, { ...operation, planOnly: plan }),
+    );
+  }
+
   resize({ disk: path, from, to, preallocation }: ResizeRequest, signal: AbortSignal): Promise<void> {
     return this.#change(async () => {
       const disk = await this.find(path);
@@ -99,13 +120,20 @@ export class OpenDiskSet {
     }
   }
 
-  /** A snapshot that is taken during the walk moves the layers: then it begins anew. */
+  /** A snapshot that is taken or deleted during the walk moves the layers: then it begins anew. */
   async usage(path: string, options: JobOptions): Promise<DiskUsage> {
     const disk = await this.find(path);
     for (let attempt = 1; ; attempt++) {
       const { layers } = disk;
-      const usage = await diskUsage(disk, options);
-      if (disk.layers !== layers && attempt < USAGE_ATTEMPTS) continue;
+      const moved = (): boolean => disk.layers !== layers && attempt < USAGE_ATTEMPTS;
+      let usage: DiskUsage;
+      try {
+        usage = await diskUsage(disk, options);
+      } catch (error) {
+        if (moved()) continue; // a layer that is gone was asked
+        throw error;
+      }
+      if (moved()) continue;
       return { ...usage, layers: usage.layers.map((layer) => ({ ...layer, path: whole(layer.path) })) };
     }
   }

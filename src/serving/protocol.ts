@@ -6,6 +6,10 @@ import type { ExportStatistics } from '../nbd/request-statistics.ts';
 export const DISKS = 'disks';
 /** {@link SnapshotRequest} → null. */
 export const SNAPSHOT = 'snapshot';
+/** {@link CloneBaseRequest} → null. */
+export const CLONE_BASE = 'clone-base';
+/** {@link DeleteSnapshotRequest} → `DeletePlan`; reports {@link Progress}. */
+export const DELETE_SNAPSHOT = 'delete-snapshot';
 /** {@link ResizeRequest} → null. */
 export const RESIZE = 'resize';
 /** {@link AttributesRequest} → null. */
@@ -46,6 +50,25 @@ export interface SnapshotRequest {
   readonly name: string;
 }
 
+/** A snapshot `name` for a clone to stand on, which the client makes then. */
+export interface CloneBaseRequest extends DiskRequest {
+  readonly name: string;
+  /** Whole path of the clone. */
+  readonly clone: string;
+}
+
+export interface DeleteSnapshotRequest extends DiskRequest {
+  readonly name: string;
+  /** Only tell what would be done. */
+  readonly plan: boolean;
+}
+
+/** Bytes. */
+export interface Progress {
+  readonly done: number;
+  readonly total: number;
+}
+
 export interface ResizeRequest extends DiskRequest {
   /** The size that the client saw; the disk must still have it. */
   readonly from: number;
@@ -67,6 +90,7 @@ type Check = (value: unknown) => boolean;
 
 export const isText: Check = (value) => typeof value === 'string' && value !== '';
 export const isBytes: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 0;
+export const isFlag: Check = (value) => typeof value === 'boolean';
 export const isOneOf =
   (...choices: readonly string[]): Check =>
   (value) =>

@@ -1,15 +1,22 @@
 /**
- * kill -9 of a server in the middle of a snapshot that another process asked it for: the snapshot happened or it did
- * not, and what a flush acknowledged is there in either case. VIMG_KILL_ROUNDS sets how often.
+ * kill -9 of a server in the middle of a snapshot, or of the deletion of one, that another process asked it for: it
+ * happened or it did not, and what a flush acknowledged is there in either case. VIMG_KILL_ROUNDS sets how often.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { withDir } from 'tmp-promise';
 import { expect, it } from 'vitest';
 import { SeededRandom } from '../../src/base/random.ts';
-import { checkImage, createImage, listSnapshots, openImage } from '../../src/index.ts';
+import {
+  checkImage,
+  createImage,
+  createSnapshot,
+  deleteSnapshot,
+  listSnapshots,
+  openImage,
+} from '../../src/index.ts';
 import { CMD_FLUSH, CMD_WRITE } from '../../src/nbd/protocol.ts';
 import { BUILT_TOOL } from '../cli/session.ts';
 import { RawClient } from '../nbd/raw-client.ts';
@@ -42,6 +49,15 @@ async function writeOn(client: RawClient): Promise<Map<number, number>> {
   } catch {
     return durable; // the server is gone
   }
+}
+
+/** Opens a disk for writing, and closes it. */
+async function writable(
+  path: string,
+  work: (disk: Awaited<ReturnType<typeof openImage>>) => void | Promise<void>,
+): Promise<void> {
+  await using disk = await openImage(path, { readOnly: false });
+  await work(disk);
 }
 
 it('kill -9 of a server in a snapshot: before or after, and every flush is there', async () => {
@@ -89,4 +105,56 @@ it('kill -9 of a server in a snapshot: before or after, and every flush is there
     );
   }
   console.log(`${taken} of ${rounds} snapshots happened`);
+});
+
+it('kill -9 of a server that deletes a snapshot: every flush is there, and the deletion can be done again', async () => {
+  let deleted = 0;
+  for (let round = 0; round < rounds; round++) {
+    await withDir(
+      async ({ path }) => {
+        const disk = join(path, 'a.vvd');
+        await createImage(disk, { format: 'vvd', size: 64 * MiB });
+        await writable(disk, (open) => open.pwrite(Buffer.alloc(48 * MiB, 'kept'), 0));
+        await createSnapshot(disk, 'one');
+        const socketPath = join(path, 'nbd.sock');
+        const server = run('serve', disk, '--socket', socketPath);
+        const gone = ended(server);
+        await new Promise((resolve) => server.stdout?.once('data', resolve));
+        const client = await RawClient.connect({ socketPath });
+        await client.enter({ structured: false });
+        const writing = writeOn(client);
+        const asking = run('snapshot', '-d', 'one', disk);
+        const asked = ended(asking);
+        const copied = statSync(disk).size + random.below(56 * MiB);
+        while (statSync(disk).size < copied && asking.exitCode === null) await delay(1);
+        server.kill('SIGKILL');
+        await gone;
+        client.socket.destroy();
+        const durable = await writing;
+        const status = await asked;
+        expect(durable.size).toBeGreaterThan(0);
+        await writable(disk, () => undefined); // settles what was left
+        const left = await listSnapshots(disk);
+        if (status === 0) expect(left).toEqual([]);
+        const check = async (): Promise<void> => {
+          await using open = await openImage(disk);
+          const block = Buffer.alloc(BLOCK);
+          for (let at = 0; at < 48 * MiB; at += BLOCK) {
+            await open.pread(block, at);
+            const flushed = durable.get(at);
+            if (flushed !== undefined) expect(block.readUInt32LE()).toBeGreaterThanOrEqual(flushed);
+            else if (at % (64 * 1024) !== 0 || at >= 50 * 64 * 1024)
+              expect(block.toString('latin1', 0, 4)).toBe('kept');
+          }
+          expect((await checkImage(disk)).findings).toEqual([]);
+        };
+        await check();
+        if (left.length > 0) await deleteSnapshot(disk, 'one');
+        else deleted++;
+        await check();
+      },
+      { unsafeCleanup: true, prefix: 'vimg-served-kill' },
+    );
+  }
+  console.log(`${deleted} of ${rounds} deletions happened`);
 });

@@ -2,9 +2,10 @@
 import { formats } from '../../../formats/index.ts';
 import { VimgError } from '../../base/errors.ts';
 import { fileExists } from '../../device/files.ts';
-import { linkedClone } from '../../image/clone.ts';
+import { type CloneResult, cloneSnapshotName, linkedClone } from '../../image/clone.ts';
 import { convertDisk } from '../../job/convert.ts';
 import { usage, wantsJson } from '../command-line.ts';
+import { hereOrThere } from '../disk-owner.ts';
 import { diskReference, filePath } from '../disk-reference.ts';
 import { parseFormatOptions } from '../format-options.ts';
 import { lifecycleContext } from '../lifecycle-disk.ts';
@@ -99,12 +100,26 @@ async function link(
 ): Promise<void> {
   const reference = await diskReference(source);
   const { values } = parseFormatOptions(options.options ?? [], formats.get('vvd'));
-  const result = await linkedClone(reference.path, path, {
-    ...lifecycleContext(access),
-    snapshot: reference.snapshot,
-    format: knownFormat(options.format, reference.path),
-    options: values,
-  });
+  const clone = (snapshot: string | undefined): Promise<CloneResult> =>
+    linkedClone(reference.path, path, {
+      ...lifecycleContext(access),
+      snapshot,
+      format: knownFormat(options.format, reference.path),
+      options: values,
+    });
+  const result =
+    reference.snapshot === undefined
+      ? await hereOrThere(
+          context,
+          reference.path,
+          () => clone(undefined),
+          async (owner) => {
+            const name = cloneSnapshotName(new Date());
+            await owner.snapshotForClone(name, path);
+            return { ...(await clone(name)), recorded: true };
+          },
+        )
+      : await clone(reference.snapshot);
   if (json) {
     const problem = await reopeningProblem(context, path);
     const warnings = problem === undefined ? {} : { warnings: [problem.toJSON()] };

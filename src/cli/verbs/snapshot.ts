@@ -3,7 +3,7 @@ import { formats } from '../../../formats/index.ts';
 import { VimgError } from '../../base/errors.ts';
 import { formatSize } from '../../base/size.ts';
 import type { SnapshotInfo } from '../../image/layer.ts';
-import type { DeletePlan, LayerSnapshot } from '../../image/lifecycle.ts';
+import type { LayerSnapshot } from '../../image/lifecycle.ts';
 import { driverOf } from '../../image/snapshot.ts';
 import { type SnapshotEntry, snapshotEntry } from '../../job/image-info.ts';
 import { usage, wantsJson } from '../command-line.ts';
@@ -122,14 +122,19 @@ async function remove(
   const shared = lifecycleContext(access);
   const plans: Record<string, unknown>[] = [];
   for (const { path, lifecycle } of disks) {
-    const work = (): Promise<DeletePlan> =>
-      options.plan
-        ? lifecycle.planDelete(path, snapshot)
-        : withProgress(context, options, (onProgress) =>
-            lifecycle.deleteSnapshot(path, snapshot, { ...shared, signal: context.signal, onProgress }),
-          );
-    const refuse = refuseServed(`delete snapshot '${snapshot}' of`, path);
-    const plan = await hereOrThere(context, path, work, refuse);
+    const { plan: planOnly = false } = options;
+    const { signal } = context;
+    const plan = await withProgress(context, options, (onProgress) =>
+      hereOrThere(
+        context,
+        path,
+        () =>
+          planOnly
+            ? lifecycle.planDelete(path, snapshot)
+            : lifecycle.deleteSnapshot(path, snapshot, { ...shared, signal, onProgress }),
+        (owner) => owner.deleteSnapshot({ name: snapshot, plan: planOnly }, { signal, onProgress }),
+      ),
+    );
     plans.push({ filename: path, ...plan });
     if (options.plan && !json) {
       const moves = plan.bytes === 0 ? 'nothing is copied' : `${formatSize(plan.bytes)} are copied`;
