@@ -1,10 +1,10 @@
 /**
  * vimg as a library: disks of virtual machines, opened, made, copied, compared, checked and layered.
  *
- * Every function takes paths of host files and an options object, and has safe defaults: the built-in formats, QEMU's
- * locks, and a gate that lets an image lead to files in its own folder only. Sizes and offsets are bytes. What fails
- * is a {@link VimgError} with a `code` from a closed list. The parts that these functions are made of have doors of
- * their own: `vimg/device`, `vimg/image`, `vimg/formats`, `vimg/testing`.
+ * Every function takes paths of host files, or URIs of NBD exports, and an options object, and has safe defaults: the
+ * built-in formats, QEMU's locks, and a gate that lets an image lead to files in its own folder only. Sizes and offsets
+ * are bytes. What fails is a {@link VimgError} with a `code` from a closed list. The parts that these functions are made
+ * of have doors of their own: `vimg/device`, `vimg/image`, `vimg/formats`, `vimg/testing`.
  */
 export { formats } from '../formats/index.ts';
 export { ERROR_CODES, type ErrorCode, type ErrorCodeInfo, isVimgError, VimgError } from './base/errors.ts';

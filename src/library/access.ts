@@ -7,10 +7,11 @@ import { VimgError } from '../base/errors.ts';
 import { parseSize } from '../base/size.ts';
 import type { BlockDevice } from '../device/block-device.ts';
 import { fileIdentity } from '../device/files.ts';
-import { DiskImage, type OpenDiskOptions } from '../image/disk-image.ts';
+import type { DiskImage, OpenDiskOptions } from '../image/disk-image.ts';
 import { formatDoubt } from '../image/format-doubt.ts';
 import type { FormatDriver, OptionSpec, OptionValues } from '../image/format-driver.ts';
 import type { FormatRegistry } from '../image/registry.ts';
+import { diskPaths, openDisk } from './disk-path.ts';
 
 /** Which formats are known, and which files the headers of images may lead to. */
 export interface AccessOptions {
@@ -30,10 +31,10 @@ export interface Access extends AccessOptions {
   readonly formats: FormatRegistry;
 }
 
-export function accessOf(options: AccessOptions): Access {
+export async function accessOf(options: AccessOptions): Promise<Access> {
   return {
     formats: options.formats ?? builtInFormats,
-    ...(options.allow === undefined ? {} : { allow: options.allow }),
+    ...(options.allow === undefined ? {} : { allow: await diskPaths(options.allow) }),
     ...(options.allowAny === undefined ? {} : { allowAny: options.allowAny }),
   };
 }
@@ -45,7 +46,7 @@ export function accessOf(options: AccessOptions): Access {
  * @throws VimgError `USAGE` when the format is in doubt, and what `DiskImage.open` throws
  */
 export async function openCertain(path: string, options: OpenDiskOptions, work: string): Promise<DiskImage> {
-  const disk = await DiskImage.open(path, options);
+  const disk = await openDisk(path, options);
   const doubt = options.format === undefined ? formatDoubt(disk, options.formats) : undefined;
   if (doubt === undefined) return disk;
   await disk.close();

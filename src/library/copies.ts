@@ -1,7 +1,7 @@
 /** The library: converting, comparing and measuring disks. */
 import type { BlockDevice } from '../device/block-device.ts';
 import { JoinedDevice } from '../device/joined-device.ts';
-import { DiskImage } from '../image/disk-image.ts';
+import type { DiskImage } from '../image/disk-image.ts';
 import type { OptionValues } from '../image/format-driver.ts';
 import { type CompareOptions, type CompareResult, compareDisks } from '../job/compare.ts';
 import { type ConvertOptions, type ConvertResult, convertDisk } from '../job/convert.ts';
@@ -17,8 +17,9 @@ import {
   targetDriver,
   withDisk,
 } from './access.ts';
+import { diskPath, openDisk } from './disk-path.ts';
 
-/** A disk named by its path, or one that is open already (it stays open). */
+/** A disk named by its path or the URI of an NBD export, or one that is open already (it stays open). */
 export type DiskSource = string | BlockDevice;
 
 export interface ConvertImageOptions extends AccessOptions, Omit<ConvertOptions, 'formats' | 'access'> {
@@ -47,8 +48,8 @@ export interface ConvertImageOptions extends AccessOptions, Omit<ConvertOptions,
  * cancellation before leaves nothing behind, and an older file of that name as it was. The source is only read. With
  * `seal` the new disk (vvd) is sealed before it gets its name.
  *
- * @param source a path, an open disk, or several that are joined one behind the other
- * @param target path of the new image
+ * @param source a path or NBD URI, an open disk, or several that are joined one behind the other
+ * @param target path of the new image; or, with `existing`, of an image, or the URI of an export
  * @returns bytes: the size that the guest sees, what was read, and what the target takes on the host
  * @throws VimgError `EXISTS` without `overwrite`; `USAGE` when the target cannot hold the source, for an option that
  *   the format does not take, and when raw is only a guess; `CANCELLED` after `signal` was aborted; `NO_SPACE`,
@@ -64,21 +65,22 @@ export async function convertImage(
   options: ConvertImageOptions = {},
 ): Promise<ConvertResult> {
   const { existing = false, zeroed = false, backing, overwrite } = options;
-  if (!existing && !overwrite) await refuseExisting(target, 'overwrite: true replaces it');
-  const access = accessOf(options);
-  const driver = targetDriver(target, options.format, access.formats);
+  const path = await diskPath(target);
+  if (!existing && !overwrite) await refuseExisting(path, 'overwrite: true replaces it');
+  const access = await accessOf(options);
+  const driver = targetDriver(path, options.format, access.formats);
   const values = checkOptions(driver, options.options ?? {});
   const sources = Array.isArray(source) ? (source as readonly DiskSource[]) : [source as DiskSource];
-  return withAll(sources, access, options, (disk) =>
+  return withAll(sources, access, options, async (disk) =>
     convertDisk(
       disk,
       {
-        path: target,
+        path,
         format: driver.name,
         options: values,
         existing,
         zeroed,
-        ...(backing === undefined ? {} : { backing }),
+        ...(backing === undefined ? {} : { backing: { ...backing, path: await diskPath(backing.path) } }),
       },
       { ...options, formats: access.formats, access },
     ),
@@ -131,9 +133,9 @@ export async function compareImages(
   second: DiskSource,
   options: CompareImagesOptions = {},
 ): Promise<CompareResult> {
-  const access = accessOf(options);
+  const access = await accessOf(options);
   const open = (path: string, format: string | undefined): Promise<DiskImage> =>
-    DiskImage.open(path, { ...access, format });
+    openDisk(path, { ...access, format });
   return withDisk(
     first,
     (path) => open(path, options.format),
@@ -168,14 +170,14 @@ export async function measureImage(
   source: DiskSource | number,
   options: MeasureOptions = {},
 ): Promise<Measurement> {
-  const access = accessOf(options);
+  const access = await accessOf(options);
   const driver = access.formats.get(options.format ?? 'raw');
   const values = checkOptions(driver, options.options ?? {});
   if (typeof source === 'number') return measureFor(source, driver, values);
   const { sourceFormat: format, snapshot } = options;
   return withDisk(
     source,
-    (path) => DiskImage.open(path, { ...access, format, snapshot }),
+    (path) => openDisk(path, { ...access, format, snapshot }),
     (disk) => measureFor(disk, driver, values, options),
   );
 }

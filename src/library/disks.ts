@@ -2,9 +2,10 @@
 import { VimgError } from '../base/errors.ts';
 import { folderOf, resolvePath } from '../device/file-path.ts';
 import { type BackingChoice, createImage as createImageFile } from '../image/create-image.ts';
-import { DiskImage, type OpenDiskOptions } from '../image/disk-image.ts';
+import type { DiskImage, OpenDiskOptions } from '../image/disk-image.ts';
 import type { OptionValues } from '../image/format-driver.ts';
 import { type AccessOptions, accessOf, checkOptions, openCertain, targetDriver } from './access.ts';
+import { diskPath, openDisk } from './disk-path.ts';
 
 /** {@link OpenDiskOptions}, with the built-in formats as default. */
 export interface OpenImageOptions extends Omit<OpenDiskOptions, 'formats' | 'infoOnly' | 'fresh'> {
@@ -23,7 +24,8 @@ export interface OpenImageOptions extends Omit<OpenDiskOptions, 'formats' | 'inf
  * Read-only unless `readOnly: false` is given. The locks are those that QEMU takes, so a disk that another process
  * writes is refused.
  *
- * @param path a file or a block device of the host
+ * @param path a file or a block device of the host, or the URI of an NBD export: `nbd://HOST:PORT/NAME`,
+ *   `nbd+unix:///NAME?socket=PATH`, `nbds:` and `nbds+unix:` with TLS; there are no locks over NBD
  * @throws VimgError `NOT_FOUND`; `LOCKED` with the holder's name where it is known; `INVALID_FORMAT`, `UNSUPPORTED`;
  *   `CORRUPT`; `STALE_PARENT` when a layer behind is missing or was changed; `LIMIT`; `USAGE` when a disk is to be
  *   written and raw is only a guess: give `format: 'raw'`
@@ -37,9 +39,9 @@ export interface OpenImageOptions extends Omit<OpenDiskOptions, 'formats' | 'inf
  * }
  */
 export async function openImage(path: string, options: OpenImageOptions = {}): Promise<DiskImage> {
-  const complete: OpenDiskOptions = { ...options, formats: accessOf(options).formats };
+  const complete: OpenDiskOptions = { ...options, ...(await accessOf(options)) };
   const writes = options.readOnly === false && options.snapshot === undefined;
-  return writes ? openCertain(path, complete, 'write to') : DiskImage.open(path, complete);
+  return writes ? openCertain(path, complete, 'write to') : openDisk(path, complete);
 }
 
 export interface NewImageOptions extends AccessOptions {
@@ -49,7 +51,7 @@ export interface NewImageOptions extends AccessOptions {
   readonly format?: string;
   /** Options of the format, as `vimg create -o help` lists them: `{ block_size: '1M', provisioning: 'thick' }`. */
   readonly options?: OptionValues;
-  /** The disk that the new one stands on; a relative path is seen from the new image. */
+  /** The disk that the new one stands on; a relative path is seen from the new image. An export: by its URI. */
   readonly backing?: BackingChoice;
   /** Replace a file of that name. Default: refuse. */
   readonly overwrite?: boolean;
@@ -65,17 +67,19 @@ export interface NewImageOptions extends AccessOptions {
  * await createImage('disk.vvd', { size: 20 * 1024 ** 3 });
  */
 export async function createImage(path: string, options: NewImageOptions): Promise<void> {
-  const { formats, ...open } = accessOf(options);
-  const driver = targetDriver(path, options.format, formats);
+  const target = await diskPath(path);
+  const { formats, ...open } = await accessOf(options);
+  const driver = targetDriver(target, options.format, formats);
   const values = checkOptions(driver, options.options ?? {});
   let { backing } = options;
+  if (backing) backing = { ...backing, path: await diskPath(backing.path) };
   if (backing && !backing.unchecked) {
-    const place = resolvePath(folderOf(path), backing.path);
+    const place = resolvePath(folderOf(target), backing.path);
     const disk = await openCertain(place, { ...open, formats, format: backing.format }, 'build on');
     backing = { ...backing, format: disk.format };
     await disk.close();
   }
-  await createImageFile(path, {
+  await createImageFile(target, {
     formats,
     format: driver.name,
     size: options.size,
@@ -107,7 +111,7 @@ export async function resizeImage(path: string, size: number, options: ResizeOpt
     throw new VimgError('USAGE', `${size} is not a size: it has to be a positive multiple of 512`, { path });
   }
   const { format } = options;
-  const disk = await openCertain(path, { ...accessOf(options), format, readOnly: false }, 'resize');
+  const disk = await openCertain(path, { ...(await accessOf(options)), format, readOnly: false }, 'resize');
   try {
     if (size < disk.virtualSize && !options.shrink) {
       throw new VimgError('USAGE', `The disk has ${disk.virtualSize} bytes: ${size} would make it smaller`, {

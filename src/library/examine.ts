@@ -3,7 +3,7 @@
 import { VimgError } from '../base/errors.ts';
 import { openFile } from '../device/files.ts';
 import type { CheckReport } from '../image/check-report.ts';
-import { DiskImage, type MapExtent } from '../image/disk-image.ts';
+import type { DiskImage, MapExtent } from '../image/disk-image.ts';
 import type { CheckOptions } from '../image/format-driver.ts';
 import { closedGate } from '../image/gate-policies.ts';
 import { probeFormat } from '../image/probe.ts';
@@ -13,6 +13,7 @@ import { type ImageInfo, imageInfo as infoOf } from '../job/image-info.ts';
 import type { JobOptions } from '../job/job.ts';
 import { judgeImage as judge, type TrustVerdict } from '../job/trust.ts';
 import { type AccessOptions, accessOf, withDisk } from './access.ts';
+import { diskPath, openDisk } from './disk-path.ts';
 
 export interface InfoOptions extends Pick<AccessOptions, 'formats'> {
   /** Default: the content tells. */
@@ -29,9 +30,9 @@ export interface InfoOptions extends Pick<AccessOptions, 'formats'> {
  * console.log(info.format, info['virtual-size']);
  */
 export async function imageInfo(path: string, options: InfoOptions = {}): Promise<ImageInfo> {
-  const { formats } = accessOf(options);
+  const { formats } = await accessOf(options);
   const { format } = options;
-  const disk = await DiskImage.open(path, {
+  const disk = await openDisk(path, {
     formats,
     format,
     gate: closedGate,
@@ -70,7 +71,7 @@ export async function* mapImage(
     return;
   }
   const { format, snapshot } = options;
-  const disk = await DiskImage.open(source, { ...accessOf(options), format, snapshot });
+  const disk = await openDisk(source, { ...(await accessOf(options)), format, snapshot });
   try {
     yield* mapDisk(disk, options);
   } finally {
@@ -95,7 +96,7 @@ export interface CheckImageOptions extends Pick<AccessOptions, 'formats'>, Check
  * if (report.corruptions > 0) console.error(report.findings);
  */
 export async function checkImage(path: string, options: CheckImageOptions = {}): Promise<CheckReport> {
-  const { formats } = accessOf(options);
+  const { formats } = await accessOf(options);
   const repairs = options.repair !== undefined;
   if (repairs && options.undoPath === undefined) {
     throw new VimgError('USAGE', 'A repair needs a file in which the overwritten bytes are saved', {
@@ -103,7 +104,7 @@ export async function checkImage(path: string, options: CheckImageOptions = {}):
       hint: 'name one: undoPath',
     });
   }
-  const file = await openFile(path, { readOnly: !repairs, lock: repairs ? 'write' : 'read' });
+  const file = await openFile(await diskPath(path), { readOnly: !repairs, lock: repairs ? 'write' : 'read' });
   try {
     const { format } = options;
     const driver = format === undefined ? (await probeFormat(file, formats)).driver : formats.get(format);
@@ -127,7 +128,8 @@ export interface UsageOptions extends AccessOptions, Pick<JobOptions, 'signal'> 
  */
 export async function diskUsage(source: string | DiskImage, options: UsageOptions = {}): Promise<DiskUsage> {
   const { format } = options;
-  const open = (path: string): Promise<DiskImage> => DiskImage.open(path, { ...accessOf(options), format });
+  const access = await accessOf(options);
+  const open = (path: string): Promise<DiskImage> => openDisk(path, { ...access, format });
   return withDisk(source, open, (disk) => usageOf(disk, options));
 }
 
@@ -144,5 +146,5 @@ export async function judgeImage(
   path: string,
   options: Pick<AccessOptions, 'formats'> & Pick<JobOptions, 'signal'> = {},
 ): Promise<TrustVerdict> {
-  return judge(path, accessOf(options).formats, options);
+  return judge(await diskPath(path), (await accessOf(options)).formats, options);
 }

@@ -17,6 +17,7 @@ import {
   revertSnapshot as revert,
 } from '../image/snapshot.ts';
 import { type AccessOptions, accessOf, checkOptions, refuseExisting } from './access.ts';
+import { diskPath, diskPaths } from './disk-path.ts';
 
 /**
  * Takes a snapshot, in constant time: the present content of the disk becomes the read-only layer `disk@NAME.vvd`
@@ -34,7 +35,8 @@ export async function createSnapshot(
   name: string,
   options: AccessOptions = {},
 ): Promise<void> {
-  await create(typeof disks === 'string' ? [disks] : disks, name, accessOf(options));
+  const paths = await diskPaths(typeof disks === 'string' ? [disks] : disks);
+  await create(paths, name, await accessOf(options));
 }
 
 /**
@@ -45,7 +47,7 @@ export async function createSnapshot(
  * const names = (await listSnapshots('disk.vvd')).map((snapshot) => snapshot.name);
  */
 export async function listSnapshots(disk: string, options: AccessOptions = {}): Promise<LayerSnapshot[]> {
-  return list(disk, accessOf(options));
+  return list(await diskPath(disk), await accessOf(options));
 }
 
 /**
@@ -57,7 +59,7 @@ export async function listSnapshots(disk: string, options: AccessOptions = {}): 
  * await revertSnapshot('disk.vvd', 'before');
  */
 export async function revertSnapshot(disk: string, name: string, options: AccessOptions = {}): Promise<void> {
-  await revert(disk, name, accessOf(options));
+  await revert(await diskPath(disk), name, await accessOf(options));
 }
 
 /**
@@ -72,7 +74,7 @@ export async function planDeleteSnapshot(
   name: string,
   options: AccessOptions = {},
 ): Promise<DeletePlan> {
-  return plan(disk, name, accessOf(options));
+  return plan(await diskPath(disk), name, await accessOf(options));
 }
 
 /**
@@ -89,7 +91,7 @@ export async function deleteSnapshot(
   name: string,
   options: AccessOptions & LongOperation = {},
 ): Promise<DeletePlan> {
-  return remove(disk, name, { ...options, ...accessOf(options) });
+  return remove(await diskPath(disk), name, { ...options, ...(await accessOf(options)) });
 }
 
 export interface CloneImageOptions extends AccessOptions {
@@ -117,10 +119,10 @@ export async function cloneImage(
   options: CloneImageOptions = {},
 ): Promise<CloneResult> {
   await refuseExisting(target);
-  const access = accessOf(options);
+  const access = await accessOf(options);
   const values = checkOptions(access.formats.get('vvd'), options.options ?? {});
   const { snapshot, format } = options;
-  return linkedClone(source, target, { ...access, snapshot, format, options: values });
+  return linkedClone(await diskPath(source), target, { ...access, snapshot, format, options: values });
 }
 
 /**
@@ -136,7 +138,10 @@ export async function chainOf(
   options: AccessOptions & { readonly format?: string } = {},
 ): Promise<ChainLink[]> {
   const { format } = options;
-  return linksOf(disk, { ...accessOf(options), ...(format === undefined ? {} : { format }) });
+  return linksOf(await diskPath(disk), {
+    ...(await accessOf(options)),
+    ...(format === undefined ? {} : { format }),
+  });
 }
 
 /**
@@ -153,7 +158,7 @@ export async function relocateChain(
   folders: readonly string[],
   options: AccessOptions = {},
 ): Promise<RelocatedLink[]> {
-  return relocate(disk, folders, accessOf(options));
+  return relocate(await diskPath(disk), folders, await accessOf(options));
 }
 
 /**
@@ -165,7 +170,7 @@ export async function relocateChain(
  * await sealImage('golden.vvd');
  */
 export async function sealImage(disk: string, options: AccessOptions & LongOperation = {}): Promise<void> {
-  await (await lifecycle(disk, options, 'seal')).seal(disk, options);
+  await (await lifecycle(disk, options, 'seal')).seal(await diskPath(disk), options);
 }
 
 /**
@@ -180,7 +185,7 @@ export async function unsealImage(
   disk: string,
   options: AccessOptions & { readonly force?: boolean } = {},
 ): Promise<void> {
-  await (await lifecycle(disk, options, 'unseal')).unseal(disk, options.force ?? false);
+  await (await lifecycle(disk, options, 'unseal')).unseal(await diskPath(disk), options.force ?? false);
 }
 
 /**
@@ -194,7 +199,7 @@ export async function readAttributes(
   disk: string,
   options: AccessOptions = {},
 ): Promise<Map<string, string | number | boolean>> {
-  return (await lifecycle(disk, options, 'read attributes')).readAttributes(disk);
+  return (await lifecycle(disk, options, 'read attributes')).readAttributes(await diskPath(disk));
 }
 
 /**
@@ -212,9 +217,12 @@ export async function changeAttributes(
   options: AccessOptions = {},
 ): Promise<void> {
   const attributes = new Map(Object.entries(change));
-  await (await lifecycle(disk, options, 'change attributes')).changeAttributes(disk, attributes);
+  await (await lifecycle(disk, options, 'change attributes')).changeAttributes(
+    await diskPath(disk),
+    attributes,
+  );
 }
 
-function lifecycle(disk: string, options: AccessOptions, op: string): Promise<Lifecycle> {
-  return lifecycleOf(disk, accessOf(options).formats, op);
+async function lifecycle(disk: string, options: AccessOptions, op: string): Promise<Lifecycle> {
+  return lifecycleOf(await diskPath(disk), (await accessOf(options)).formats, op);
 }

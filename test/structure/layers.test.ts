@@ -32,7 +32,15 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'src/serving',
     'formats/index.ts',
   ],
-  'src/library': ['src/base', 'src/device', 'src/image', 'src/storage', 'src/job', 'formats/index.ts'],
+  'src/library': [
+    'src/base',
+    'src/device',
+    'src/image',
+    'src/storage',
+    'src/nbd',
+    'src/job',
+    'formats/index.ts',
+  ],
   'src/index.ts': ['src/base', 'src/device', 'src/image', 'src/job', 'src/library', 'formats/index.ts'],
   bin: ['src/cli'],
 };
