@@ -2,6 +2,7 @@
 import { VimgError } from '../../src/base/errors.ts';
 import { isPromise, type MaybePromise } from '../../src/base/maybe-promise.ts';
 import type { BlockDevice } from '../../src/device/block-device.ts';
+import type { HitCounts } from '../../src/image/cache-statistics.ts';
 import {
   type BackingReference,
   BEHIND,
@@ -97,6 +98,10 @@ export class VvdLayer implements Layer {
   renewed(): VvdLayer {
     const { file, header, metadata, attributes, vvdWriter: writer } = this;
     return new VvdLayer({ file, header, metadata, attributes, writer, checksums: this.#checksums });
+  }
+
+  get metadataCounts(): HitCounts {
+    return this.metadata.counts;
   }
 
   get virtualSize(): number {

@@ -9,6 +9,7 @@
 import { fromSystemError, invariant, type VimgError } from '../../src/base/errors.ts';
 import { isPromise, type MaybePromise } from '../../src/base/maybe-promise.ts';
 import type { BlockDevice } from '../../src/device/block-device.ts';
+import type { HitCounts } from '../../src/image/cache-statistics.ts';
 import { type EntryBounds, entriesProblem } from './entry-bounds.ts';
 import { fixedRegions } from './header.ts';
 import { encodeTransaction, type PageImage, slotCapacity, slotOffset } from './journal.ts';
@@ -49,6 +50,11 @@ export class Metadata {
     this.#fresh = fresh;
     this.#sequence = header.sequence;
     this.#capacity = slotCapacity(header.journalSlotPages);
+  }
+
+  /** As {@link PageCache.counts}. */
+  get counts(): HitCounts {
+    return this.#pages.counts;
   }
 
   /** Sequence of the last transaction. */

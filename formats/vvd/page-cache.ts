@@ -10,6 +10,7 @@ import { invariant, VimgError } from '../../src/base/errors.ts';
 import { LIMITS } from '../../src/base/limits.ts';
 import { isPromise, type MaybePromise } from '../../src/base/maybe-promise.ts';
 import type { BlockDevice } from '../../src/device/block-device.ts';
+import { HitCounts } from '../../src/image/cache-statistics.ts';
 import type { PageImage } from './journal.ts';
 import { ENTRIES, ENTRY, type Header, PAGE, PAGE_DIRECTORY, PAGE_HEADER, PAGE_TABLE } from './layout.ts';
 import { getU64, newPage, type PageExpectation, pageProblem } from './page.ts';
@@ -41,6 +42,8 @@ export class PageCache {
   readonly header: Header;
   /** Which directory pages were ever written: one bit each, as in the space list head. */
   readonly written: Uint8Array;
+  /** Table pages that were in memory; and directory and table pages that had to be read. */
+  readonly counts: HitCounts = new HitCounts();
   readonly #directories = new Map<number, MetadataPage>();
   readonly #tables = new Map<number, MetadataPage>();
 
@@ -72,7 +75,9 @@ export class PageCache {
 
   /** A table page that is in memory already. */
   cachedTable(index: number): MetadataPage | undefined {
-    return this.#tables.get(index);
+    const page = this.#tables.get(index);
+    if (page !== undefined) this.counts.hits++;
+    return page;
   }
 
   /**
@@ -81,7 +86,7 @@ export class PageCache {
    * @throws VimgError `CORRUPT` when the page is damaged, stale or another's
    */
   table(index: number): MaybePromise<MetadataPage | undefined> {
-    const cached = this.#tables.get(index);
+    const cached = this.cachedTable(index);
     if (cached) return cached;
     if (!this.#mayHold(Math.floor(index / ENTRIES))) return undefined;
     const directory = this.directory(Math.floor(index / ENTRIES));
@@ -146,6 +151,7 @@ export class PageCache {
   }
 
   #load(type: number, index: number, place: number, generation?: number): MaybePromise<MetadataPage> {
+    this.counts.misses++;
     const bytes = new Uint8Array(PAGE);
     const expected: PageExpectation = {
       type,

@@ -17,15 +17,26 @@ export interface ServingControl {
   close(): Promise<void>;
 }
 
-/** What a server did with its exports until now. */
-export function servingStatistics(server: NbdServer, exports: readonly Export[]): ServingStatistics {
+/**
+ * What a server did with its exports until now.
+ *
+ * @param disks one for each export, in their order
+ */
+export function servingStatistics(
+  server: NbdServer,
+  exports: readonly Export[],
+  disks: readonly DiskImage[],
+): ServingStatistics {
   return {
     pid: process.pid,
     'uptime-seconds': Math.round(process.uptime()),
     connections: server.clients,
-    exports: exports.flatMap(({ name, device, statistics: recorded }) =>
-      recorded === undefined ? [] : [{ name, disk: device.name, ...recorded.toJSON() }],
-    ),
+    exports: exports.flatMap(({ name, statistics: recorded }, index) => {
+      const { path, caches } = disks[index] as DiskImage;
+      return recorded === undefined
+        ? []
+        : [{ name, disk: path, ...recorded.toJSON(), caches: caches.toJSON() }];
+    }),
   };
 }
 

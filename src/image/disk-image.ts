@@ -9,35 +9,22 @@ import { VimgError } from '../base/errors.ts';
 import { isPromise, type MaybePromise } from '../base/maybe-promise.ts';
 import type { BlockDevice, DeviceLimits, Extent, WriteZeroesOptions } from '../device/block-device.ts';
 import { PendingWork } from '../device/pending-work.ts';
+import { DiskCaches } from './cache-statistics.ts';
 import { ChainResolver } from './chain-resolver.ts';
-import { BEHIND, COMPRESSED, DATA, type Layer, Location, ZERO } from './layer.ts';
+import { DATA, type Layer, Location } from './layer.ts';
+import { type MapExtent, mapExtent, toStatus } from './map-extent.ts';
 import { type OpenDiskOptions, openLayers } from './open-chain.ts';
 import { ReadPath } from './read-path.ts';
 import { WritePath } from './write-path.ts';
 
 export type { OpenDiskOptions } from './open-chain.ts';
+export type { MapExtent };
 
 /** Where a range is stored byte for byte. */
 export interface StoredRange {
   readonly device: BlockDevice;
   readonly deviceOffset: number;
   readonly length: number;
-}
-
-/** One extent of the guest's disk, as `vimg map` prints it. Offsets and lengths are bytes. */
-export interface MapExtent {
-  readonly offset: number;
-  readonly length: number;
-  /** Which layer answers: 0 is the disk itself. */
-  readonly depth: number;
-  /** Some layer holds the range, as data or as zeroes. */
-  readonly present: boolean;
-  readonly zero: boolean;
-  readonly data: boolean;
-  readonly compressed: boolean;
-  /** Where the bytes are, when they are stored one to one. */
-  readonly fileOffset?: number;
-  readonly fileName?: string;
 }
 
 /** Whether a range may differ from what it was at a snapshot. Lengths are bytes. */
@@ -56,6 +43,8 @@ export class DiskImage implements BlockDevice {
   readonly limits: DeviceLimits = LIMITS_OF_DISK;
   /** Whether small transfers may block the thread. */
   readonly blocking: boolean;
+  /** How often what it needed was at hand. */
+  readonly caches: DiskCaches = new DiskCaches();
   #layers: readonly Layer[];
   #resolver: ChainResolver;
   #reads: ReadPath;
@@ -73,8 +62,9 @@ export class DiskImage implements BlockDevice {
     this.blocking = opened.blocking ?? true;
     this.#layers = layers;
     this.#resolver = new ChainResolver(layers);
-    this.#reads = new ReadPath(this.#resolver);
+    this.#reads = new ReadPath(this.#resolver, this.caches);
     this.#writes = writePathOf(layers, this.#reads);
+    this.caches.setLayers(layers);
   }
 
   /**
@@ -233,8 +223,9 @@ export class DiskImage implements BlockDevice {
   setLayers(layers: readonly Layer[]): void {
     this.#layers = layers;
     this.#resolver = new ChainResolver(layers);
-    this.#reads = new ReadPath(this.#resolver);
+    this.#reads = new ReadPath(this.#resolver, this.caches);
     this.#writes = writePathOf(layers, this.#reads);
+    this.caches.setLayers(layers);
   }
 
   /**
@@ -318,30 +309,4 @@ export class DiskImage implements BlockDevice {
 function writePathOf(layers: readonly Layer[], reads: ReadPath): WritePath | undefined {
   const top = layers[0] as Layer;
   return top.writer && new WritePath(top, top.writer, reads, layers[1]?.virtualSize ?? 0);
-}
-
-function mapExtent(
-  offset: number,
-  location: Location,
-  depth: number,
-  holder: Layer | undefined,
-  hostExtent?: Extent,
-): MapExtent {
-  const stored = location.kind === DATA || (location.kind === ZERO && location.reserved);
-  const zero = location.kind === ZERO || location.kind === BEHIND || (hostExtent?.zero ?? false);
-  return {
-    offset,
-    length: hostExtent ? Math.min(location.length, hostExtent.length) : location.length,
-    depth: holder ? depth : Math.max(0, depth - 1),
-    present: holder !== undefined,
-    zero,
-    data: (location.kind === DATA && !zero) || location.kind === COMPRESSED,
-    compressed: location.kind === COMPRESSED,
-    ...(stored ? { fileOffset: location.deviceOffset, fileName: location.device?.name ?? '' } : {}),
-  };
-}
-
-function toStatus(extent: MapExtent): Extent {
-  const allocated = extent.data || extent.fileOffset !== undefined;
-  return { offset: extent.offset, length: extent.length, zero: extent.zero, allocated };
 }

@@ -8,6 +8,7 @@
 
 import type { MaybePromise } from '../base/maybe-promise.ts';
 import type { BlockDevice } from '../device/block-device.ts';
+import type { HitCounts } from './cache-statistics.ts';
 
 /** The layer holds nothing here: ask the layer behind; at the end of the chain, zeroes. */
 export const BEHIND = 0;
@@ -120,6 +121,8 @@ export interface Layer {
   /** The snapshot that this layer keeps, when it is one. */
   readonly snapshotName: string | undefined;
   readonly backing: BackingReference | undefined;
+  /** How often a page of its mapping was in memory; for formats that keep some there. */
+  readonly metadataCounts?: HitCounts;
   /** Present when the layer can be written in place. */
   readonly writer: LayerWriter | undefined;
   /**

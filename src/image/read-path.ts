@@ -2,18 +2,21 @@
 import { invariant } from '../base/errors.ts';
 import { isPromise, type MaybePromise } from '../base/maybe-promise.ts';
 import type { BlockDevice } from '../device/block-device.ts';
+import type { DiskCaches } from './cache-statistics.ts';
 import type { ChainResolver } from './chain-resolver.ts';
 import { BlockCache } from './decompressed-cache.ts';
 import { COMPRESSED, DATA, type Layer, Location } from './layer.ts';
 
 export class ReadPath {
   readonly #resolver: ChainResolver;
+  readonly #caches: DiskCaches;
   readonly #decompressed = new BlockCache();
   /** Locations not in use: reading in one tick allocates nothing. */
   readonly #locations: Location[] = [];
 
-  constructor(resolver: ChainResolver) {
+  constructor(resolver: ChainResolver, caches: DiskCaches) {
     this.#resolver = resolver;
+    this.#caches = caches;
   }
 
   /** Fills `buffer` with what the guest sees at `offset`. The range lies inside the disk. */
@@ -74,9 +77,15 @@ export class ReadPath {
       case DATA: {
         const layer = this.#resolver.layers[depth] as Layer;
         const device = location.device as BlockDevice;
-        if (location.verify) return verifiedRead(layer, device, part, offset, location.deviceOffset);
-        const io = device.pread(part, location.deviceOffset);
-        return depth === 0 && isPromise(io) ? held(layer, io) : io;
+        const io = location.verify
+          ? verifiedRead(layer, device, part, offset, location.deviceOffset)
+          : device.pread(part, location.deviceOffset);
+        if (!isPromise(io)) {
+          this.#caches.data.hits++;
+          return;
+        }
+        this.#caches.data.misses++;
+        return depth === 0 ? held(layer, io) : io;
       }
       case COMPRESSED:
         return this.#readCompressed(part, offset, location, depth);
@@ -90,9 +99,11 @@ export class ReadPath {
     const within = offset - location.unitOffset;
     const cached = this.#decompressed.get(depth, location);
     if (cached) {
+      this.#caches.decompressed.hits++;
       part.set(cached.subarray(within, within + part.length));
       return;
     }
+    this.#caches.decompressed.misses++;
     const asked = Object.assign(new Location(), location);
     const io = this.#decompressed
       .load(depth, asked, () => layer.decompress(asked))

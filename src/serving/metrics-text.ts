@@ -32,8 +32,14 @@ function metricsOf({ exports, connections, 'uptime-seconds': uptime }: ServingSt
   const atHand: string[] = [];
   const bytes: string[] = [];
   const latency: string[] = [];
-  for (const { name, disk, 'in-flight': waiting, commands } of exports) {
+  const hits: string[] = [];
+  const misses: string[] = [];
+  for (const { name, disk, 'in-flight': waiting, commands, caches } of exports) {
     const labels = { export: name, disk };
+    for (const [cache, counts] of Object.entries(caches)) {
+      hits.push(sample('vimg_cache_hits_total', { ...labels, cache }, counts.hits));
+      misses.push(sample('vimg_cache_misses_total', { ...labels, cache }, counts.misses));
+    }
     inFlight.push(sample('vimg_nbd_requests_in_flight', labels, waiting));
     for (const [command, recorded] of Object.entries(commands)) {
       const each = { ...labels, command };
@@ -61,6 +67,8 @@ function metricsOf({ exports, connections, 'uptime-seconds': uptime }: ServingSt
     metric('vimg_nbd_requests_at_hand_total', 'counter', 'Requests that waited for no storage.', atHand),
     metric('vimg_nbd_request_bytes_total', 'counter', 'Bytes that requests were about.', bytes),
     metric('vimg_nbd_request_seconds', 'summary', 'From the arrival of a request to its reply.', latency),
+    metric('vimg_cache_hits_total', 'counter', 'What was in the cache when it was needed.', hits),
+    metric('vimg_cache_misses_total', 'counter', 'What had to be read or decompressed.', misses),
   ];
 }
 

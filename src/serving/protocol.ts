@@ -1,5 +1,6 @@
 /** What the owner of open disks and its clients say to each other over a control socket. All sizes are bytes. */
 import { VimgError } from '../base/errors.ts';
+import type { CacheStatistics } from '../image/cache-statistics.ts';
 import type { ExportStatistics } from '../nbd/request-statistics.ts';
 
 /** The disks that a process has open: `[]` → {@link DiskDescription}[]. */
@@ -27,7 +28,13 @@ export interface ServingStatistics {
   readonly 'uptime-seconds': number;
   /** Clients that are connected. */
   readonly connections: number;
-  readonly exports: readonly ({ readonly name: string; readonly disk: string } & ExportStatistics)[];
+  readonly exports: readonly ServedDiskStatistics[];
+}
+
+export interface ServedDiskStatistics extends ExportStatistics {
+  readonly name: string;
+  readonly disk: string;
+  readonly caches: CacheStatistics;
 }
 
 export interface DiskDescription {

@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest';
+import { DiskCaches } from '../../src/image/cache-statistics.ts';
 import { RequestStatistics } from '../../src/nbd/request-statistics.ts';
 import { MetricsServer } from '../../src/serving/metrics-server.ts';
 import { metricsText } from '../../src/serving/metrics-text.ts';
@@ -15,12 +16,15 @@ function sample(): ServingStatistics {
   statistics.started();
   statistics.finished(1, 512, 3000, true, false);
   statistics.started();
+  const caches = new DiskCaches();
+  caches.data.hits = 17;
+  caches.decompressed.misses = 3;
   const disk = 'a "quoted"\\disk\n.vvd';
   return {
     pid: 1,
     'uptime-seconds': 5,
     connections: 2,
-    exports: [{ name: '', disk, ...statistics.toJSON() }],
+    exports: [{ name: '', disk, ...statistics.toJSON(), caches: caches.toJSON() }],
   };
 }
 
@@ -34,6 +38,8 @@ it('every line is of the text format, and every figure is there', () => {
   expect(text).toContain(`vimg_nbd_request_errors_total{${labels},command="write"} 1\n`);
   expect(text).toContain(`vimg_nbd_request_seconds{${labels},command="read",quantile="0.999"} 0.00008\n`);
   expect(text).toContain(`vimg_nbd_request_seconds_count{${labels},command="write"} 1\n`);
+  expect(text).toContain(`vimg_cache_hits_total{${labels},cache="data"} 17\n`);
+  expect(text).toContain(`vimg_cache_misses_total{${labels},cache="decompressed"} 3\n`);
 });
 
 it('is served at /metrics, read-only, and nothing else is', async () => {

@@ -174,7 +174,7 @@ async function serve(
     }
     const tls = await serverTls(options);
     const server = await NbdServer.listen(addresses, { exports, limits, tls, onError: tellOnce(context) });
-    const statistics = (): ServingStatistics => servingStatistics(server, exports);
+    const statistics = (): ServingStatistics => servingStatistics(server, exports, disks);
     const control = await startControl(context, disks, statistics);
     let metrics: MetricsServer | undefined;
     try {

@@ -1,5 +1,6 @@
 /** `vimg stats`: what the process that serves a disk did since it began. */
 import { VimgError } from '../../base/errors.ts';
+import type { HitCounts } from '../../image/cache-statistics.ts';
 import { DiskOwner } from '../../serving/disk-owner.ts';
 import { usage, wantsJson } from '../command-line.ts';
 import { filePath } from '../disk-reference.ts';
@@ -11,7 +12,8 @@ export const verb: Verb = defineVerb<{ readonly output?: string }>({
   summary: 'show what the process that serves a disk did',
   operands: 'DISK',
   details:
-    'Latencies are microseconds from a request to its reply. at hand: answered without waiting for storage.',
+    'Latencies are microseconds from a request to its reply. at hand: answered without waiting for storage. ' +
+    'Caches: data is the page cache of the host, metadata the tables of the disk, decompressed its compressed blocks.',
   examples: ['stats disk.vvd', 'stats --output=json disk.vvd'],
   options: [OUTPUT_OPTION],
   async run({ terminal, environment }, operands, options) {
@@ -28,8 +30,11 @@ export const verb: Verb = defineVerb<{ readonly output?: string }>({
         return 0;
       }
       terminal.line(`process ${statistics.pid}: ${statistics.connections} connections`);
-      for (const { name: exported, disk, commands } of statistics.exports) {
+      for (const { name: exported, disk, commands, caches } of statistics.exports) {
         terminal.line(printable(exported === '' ? disk : `${disk} as '${exported}'`));
+        for (const [cache, { hits, misses }] of Object.entries<HitCounts>({ ...caches })) {
+          if (hits + misses > 0) terminal.line(`  ${cache}: ${hits} cached, ${misses} not`);
+        }
         for (const [
           command,
           { requests, errors, 'at-hand': atHand, 'latency-us': latency },
