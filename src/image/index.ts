@@ -1,7 +1,7 @@
 /** Disk images: opening, creating, chains, snapshots, clones. */
 export * from './chain.ts';
 export type { CheckFinding, CheckReport } from './check-report.ts';
-export * from './clone.ts';
+export { type CloneOptions, type CloneResult, linkedClone } from './clone.ts';
 export { type BackingChoice, type CreateImageOptions, createImage, storedReference } from './create-image.ts';
 export { DiskImage, type MapExtent, type OpenDiskOptions } from './disk-image.ts';
 export type * from './format-driver.ts';
