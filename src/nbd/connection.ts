@@ -10,6 +10,7 @@ import type { VimgError } from '../base/errors.ts';
 import type { BufferPool } from './buffer-pool.ts';
 import type { Export } from './export.ts';
 import { Handshake, type HandshakeStep, type Session } from './handshake.ts';
+import type { MemoryBudget } from './memory-budget.ts';
 import type { ServerLimits } from './server-limits.ts';
 import { SocketInput } from './socket-input.ts';
 import { protect, type ServerTls } from './tls-server.ts';
@@ -20,6 +21,7 @@ export interface ConnectionContext {
   readonly exports: ReadonlyMap<string, Export>;
   readonly limits: ServerLimits;
   readonly pool: BufferPool;
+  readonly budget: MemoryBudget;
   readonly onError: (error: VimgError) => void;
   /** Present: clients must use it. */
   readonly tls: ServerTls | undefined;

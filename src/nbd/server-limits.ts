@@ -12,6 +12,10 @@ export interface ServerLimits {
    * One request is let in whatever its size, so the largest (`PAYLOAD_MAX`) always passes.
    */
   readonly bufferedBytes: number;
+  /** Bytes of this that a client has for itself, whatever others use; less where there may be very many clients. */
+  readonly ownBytes: number;
+  /** Bytes that all clients together have beyond their own. */
+  readonly sharedBytes: number;
   /** Milliseconds that a client has, at shutdown, to take the replies that are ready. */
   readonly shutdownMs: number;
 }
@@ -21,8 +25,18 @@ export const DEFAULT_LIMITS: ServerLimits = {
   handshakeMs: 10_000,
   requests: 128,
   bufferedBytes: 16 * 1024 * 1024,
+  ownBytes: 1024 * 1024,
+  sharedBytes: 256 * 1024 * 1024,
   shutdownMs: 5000,
 };
+
+/** What every client has for itself even where there may be thousands. */
+const OWN_BYTES_MIN = 64 * 1024;
+
+/** What one client has for itself, so that all of them together have as much as they share, at the most. */
+export function ownBytesOf({ ownBytes, sharedBytes, connections }: ServerLimits): number {
+  return Math.min(ownBytes, Math.max(OWN_BYTES_MIN, Math.floor(sharedBytes / connections)));
+}
 
 /** Largest payload of a read or write: what a server should take at least ("Size constraints"). */
 export const PAYLOAD_MAX: number = 32 * 1024 * 1024;

@@ -12,8 +12,9 @@ import { BufferPool } from './buffer-pool.ts';
 import { Connection, type ConnectionContext } from './connection.ts';
 import type { Export } from './export.ts';
 import { exportUri, type ListenAddress } from './listen-address.ts';
+import { MemoryBudget } from './memory-budget.ts';
 import { STRING_MAX } from './protocol.ts';
-import { DEFAULT_LIMITS, type ServerLimits } from './server-limits.ts';
+import { DEFAULT_LIMITS, ownBytesOf, type ServerLimits } from './server-limits.ts';
 import type { ServerTls } from './tls-server.ts';
 
 export interface NbdServerOptions {
@@ -63,9 +64,11 @@ export class NbdServer {
     options: NbdServerOptions,
   ): Promise<NbdServer> {
     const { onError = () => undefined } = options;
+    const limits: ServerLimits = { ...DEFAULT_LIMITS, ...options.limits };
     const context: ConnectionContext = {
       exports: byName(options.exports),
-      limits: { ...DEFAULT_LIMITS, ...options.limits },
+      limits,
+      budget: new MemoryBudget(ownBytesOf(limits), limits.sharedBytes),
       pool: new BufferPool(),
       onError,
       tls: options.tls,
@@ -103,6 +106,11 @@ export class NbdServer {
     return this.#connections.size;
   }
 
+  /** Bytes that clients hold beyond what each has for itself: never more than `sharedBytes`, or one request. */
+  get sharedBytesInUse(): number {
+    return this.#connections.sharedBytesInUse;
+  }
+
   /** Stops listening, answers what is in flight, ends every connection. Idempotent. */
   close(): Promise<void> {
     this.#closed ??= this.#closeNow();
@@ -132,6 +140,10 @@ class Connections {
 
   get size(): number {
     return this.#open.size;
+  }
+
+  get sharedBytesInUse(): number {
+    return this.#context.budget.usedBytes;
   }
 
   /** Takes a client; one more than may be is closed at once. */

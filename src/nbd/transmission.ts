@@ -3,7 +3,7 @@
  * limits allow, and answers them.
  *
  * Back-pressure: a request is let in only while the client's requests in flight and bytes in memory are within the
- * limits; until then the rest stays in the input and the socket is not read. Data of a WRITE that lies in one piece
+ * limits, and there is memory for it (memory-budget.ts); until then the rest stays in the input and the socket is not read. Data of a WRITE that lies in one piece
  * is written from where it arrived; else it is put together in a buffer of the pool.
  *
  * Invariant: every request that was let in is answered exactly once, or its client is gone; the device never works
@@ -14,6 +14,7 @@ import { isPromise, type MaybePromise } from '../base/maybe-promise.ts';
 import type { BufferPool } from './buffer-pool.ts';
 import { CommandRunner } from './command-runner.ts';
 import type { Session } from './handshake.ts';
+import type { MemoryBudget, MemoryShare } from './memory-budget.ts';
 import { CMD_BLOCK_STATUS, CMD_CACHE, CMD_DISC, CMD_READ, CMD_WRITE } from './protocol.ts';
 import { ReplyOutput, type ReplySink } from './reply-output.ts';
 import { Request, type RequestOwner } from './request.ts';
@@ -50,6 +51,8 @@ export class Transmission implements RequestOwner {
   readonly #limits: ServerLimits;
   readonly #pool: BufferPool;
   readonly #output: ReplyOutput;
+  /** Of the memory of all clients. */
+  readonly #share: MemoryShare;
   readonly #runner: CommandRunner;
   readonly #idle: Request[] = [];
   readonly #extended: boolean;
@@ -74,7 +77,7 @@ export class Transmission implements RequestOwner {
     input: SocketInput,
     socket: ReplySink,
     host: TransmissionHost,
-    shared: { readonly limits: ServerLimits; readonly pool: BufferPool },
+    shared: { readonly limits: ServerLimits; readonly pool: BufferPool; readonly budget: MemoryBudget },
   ) {
     this.#session = session;
     this.#input = input;
@@ -84,8 +87,10 @@ export class Transmission implements RequestOwner {
     this.#pool = shared.pool;
     this.#extended = session.replies === 'extended';
     this.#headBytes = headerBytes(this.#extended);
+    this.#share = shared.budget.share(() => this.pump());
     this.#output = new ReplyOutput(socket, shared.pool, () => {
       if (this.#paused) this.pump();
+      else this.#share.hold(this.#heldBytes());
     });
     this.#runner = new CommandRunner(session, this.#output, shared.pool, (error) => host.deviceError(error));
   }
@@ -116,6 +121,7 @@ export class Transmission implements RequestOwner {
     }
     this.#output.flush();
     this.#pumping = false;
+    this.#share.hold(this.#heldBytes());
     this.#waitOrGoOn(waits);
   }
 
@@ -123,6 +129,7 @@ export class Transmission implements RequestOwner {
   stop(): void {
     if (this.#stopped) return;
     this.#stopped = true;
+    this.#share.leave();
     this.#abandonArriving();
     this.#checkDrained();
   }
@@ -133,6 +140,7 @@ export class Transmission implements RequestOwner {
     this.#gone = true;
     this.#stopped = true;
     this.#output.close();
+    this.#share.leave();
     this.#abandonArriving();
     this.#checkDrained();
   }
@@ -176,8 +184,14 @@ export class Transmission implements RequestOwner {
 
   #mayLetIn(request: Request): boolean {
     if (this.#inFlight >= this.#limits.requests) return false;
-    const held = this.#inFlightBytes + this.#output.unsentBytes;
-    return held === 0 || held + this.#costOf(request) <= this.#limits.bufferedBytes;
+    const held = this.#heldBytes();
+    const cost = this.#costOf(request);
+    if (held > 0 && held + cost > this.#limits.bufferedBytes) return false;
+    return this.#share.mayHave(held, cost);
+  }
+
+  #heldBytes(): number {
+    return this.#gone ? this.#inFlightBytes : this.#inFlightBytes + this.#output.unsentBytes;
   }
 
   /** Starts a request. */
@@ -312,7 +326,9 @@ export class Transmission implements RequestOwner {
   };
 
   #checkDrained(): void {
-    if (!this.#stopped || this.#inFlight > 0) return;
+    if (!this.#stopped) return;
+    this.#share.hold(this.#heldBytes());
+    if (this.#inFlight > 0) return;
     this.#output.flush();
     this.#host.drained();
   }
