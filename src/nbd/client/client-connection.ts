@@ -56,6 +56,8 @@ const DATA_OFFSET = 8;
 
 export class ClientConnection {
   readonly agreement: Agreement;
+  /** Which connection of its link it is, counted from 1. */
+  readonly nth: number;
   readonly #socket: Socket;
   readonly #input: SocketInput;
   readonly #path: string;
@@ -76,12 +78,14 @@ export class ClientConnection {
    */
   constructor(
     negotiated: Negotiated,
+    nth: number,
     path: string,
     limits: ClientLimits,
     onLost: (error: VimgError, unanswered: ClientRequest[]) => void,
     onAnswer: (request: ClientRequest) => void,
   ) {
     this.agreement = negotiated.agreement;
+    this.nth = nth;
     this.#socket = negotiated.socket;
     this.#input = negotiated.input;
     this.#path = path;
@@ -113,7 +117,6 @@ export class ClientConnection {
   send(request: ClientRequest): void {
     const cookie = this.#nextCookie++;
     request.sentMs = performance.now();
-    request.sendings++;
     if (this.#waiting.size === 0) this.#progress.progress(request.sentMs);
     this.#waiting.set(cookie, request);
     this.#bytes += request.payload;

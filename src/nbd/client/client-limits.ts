@@ -27,7 +27,7 @@ export const DEFAULT_CLIENT_LIMITS: ClientLimits = {
 
 /** Data that counts as progress: less, in so much time as a silence may last, is no line to work over. */
 export const PROGRESS_BYTES: number = 64 * 1024;
-/** How often one request is sent, over one connection after the other, before it counts as what ends them. */
+/** How often one request is sent, each time over newer connections, before it counts as what ends them. */
 export const SENDINGS_MAX = 4;
 /** Time between two tries to connect again. */
 export const RECONNECT_PAUSE_MS = 200;

@@ -44,9 +44,12 @@ export class ClientRequest {
   /** READ: parts of the buffer that were filled, in order and merged: start, end, start, end… */
   readonly #filled: number[] = [];
   chunks = 0;
-  /** When it was sent last, on the clock of `performance.now()`; and how often it was. */
+  /** When it was sent last, on the clock of `performance.now()`. */
   sentMs = 0;
+  /** How often it was sent; over connections of one time, which may all have been lost by then, counts once. */
   sendings = 0;
+  /** The newest connection when that was counted last. */
+  countedAt = 0;
   /** FLUSH: how many changes had been answered when it was asked for. */
   covers = 0;
 

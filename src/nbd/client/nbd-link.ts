@@ -35,6 +35,8 @@ export class NbdLink {
   /** Not sent yet; those that a lost connection had not answered come first. */
   readonly #queue: ClientRequest[] = [];
   #failure: VimgError | undefined;
+  /** Connections so far. */
+  #made = 0;
   #connecting = false;
   #mayGrow: boolean;
   #reconnecting = false;
@@ -87,6 +89,7 @@ export class NbdLink {
   #add(negotiated: Negotiated): void {
     const connection: ClientConnection = new ClientConnection(
       negotiated,
+      ++this.#made,
       this.#path,
       this.#limits,
       (error, unanswered) => this.#lost(connection, error, unanswered),
@@ -112,6 +115,10 @@ export class NbdLink {
         return;
       }
       this.#queue.shift();
+      if (connection.nth > request.countedAt) {
+        request.sendings++;
+        request.countedAt = this.#made;
+      }
       connection.send(request);
     }
   }

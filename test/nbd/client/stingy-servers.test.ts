@@ -139,6 +139,30 @@ describe('a server that ends', () => {
       },
     ));
 
+  it('and all its connections with it: that counts once', () =>
+    withDir(
+      async ({ path }) => {
+        const socketPath = join(path, 'nbd.sock');
+        const connections = 6;
+        const stuck: Asked[] = [];
+        const start = (onRequest: SmallServerOptions['onRequest']): Promise<SmallServer> =>
+          smallServer(socketPath, { replies: 'simple', size: SIZE, flags: SEND_MULTI_CONN, onRequest });
+        const first = await start((asked) => stuck.push(asked));
+        const uri = `nbd+unix:///?socket=${encodeURIComponent(socketPath)}`;
+        const device = await NbdDevice.open(uri, { limits: { requests: 1, connections } });
+        const reads = Array.from({ length: connections }, (_, at) =>
+          device.pread(Buffer.alloc(512), at * 512),
+        );
+        while (stuck.length < connections) await sleep(1);
+        await first.close();
+        const second = await start((asked, socket) => socket.write(whole(asked)));
+        await Promise.all(reads);
+        await device.close();
+        await second.close();
+      },
+      { unsafeCleanup: true, prefix: 'vimg-stingy' },
+    ));
+
   it('with a change on one connection: what waits on the others ends as well', () =>
     against(
       {
