@@ -41,7 +41,7 @@ import {
 export type Replies = 'simple' | 'structured' | 'extended';
 
 /** The number that `base:allocation` has here. */
-const ALLOCATION_ID = 7;
+export const ALLOCATION_ID = 7;
 
 export interface Asked {
   readonly type: number;
@@ -57,6 +57,8 @@ export interface SmallServerOptions {
   readonly size: number;
   /** Transmission flags besides HAS_FLAGS, FLUSH, TRIM and WRITE_ZEROES. */
   readonly flags?: number;
+  /** What is said instead of an answer of the handshake. */
+  readonly garble?: (answer: Buffer) => Buffer;
   /** @param connection counted from 0 */
   readonly onRequest: (asked: Asked, socket: Socket, connection: number) => void;
 }
@@ -87,20 +89,15 @@ export async function smallServer(socketPath: string, options: SmallServerOption
 
 async function attend(socket: Socket, options: SmallServerOptions, onEnter: () => number): Promise<void> {
   const incoming = new Incoming(socket);
-  socket.write(
-    SERVER_GREETING.encode({
-      magic: SERVER_MAGIC,
-      optionMagic: OPTION_MAGIC,
-      flags: FLAG_FIXED_NEWSTYLE | FLAG_NO_ZEROES,
-    }),
-  );
+  const { garble = (answer: Buffer) => answer } = options;
+  socket.write(garble(greeting()));
   if (!(await incoming.take(4))) return;
   for (let last = -1; last !== OPT_GO; ) {
     const head = await incoming.take(OPTION_HEADER.size);
     if (!head) return;
     const { option, length } = OPTION_HEADER.decode(head);
     if (!(await incoming.take(length))) return;
-    socket.write(answersTo(option, options));
+    socket.write(garble(answersTo(option, options)));
     last = option;
   }
   const connection = onEnter();
@@ -120,6 +117,11 @@ async function attend(socket: Socket, options: SmallServerOptions, onEnter: () =
       connection,
     );
   }
+}
+
+function greeting(): Buffer {
+  const flags = FLAG_FIXED_NEWSTYLE | FLAG_NO_ZEROES;
+  return Buffer.from(SERVER_GREETING.encode({ magic: SERVER_MAGIC, optionMagic: OPTION_MAGIC, flags }));
 }
 
 function answersTo(option: number, { replies, size, flags = 0 }: SmallServerOptions): Buffer {
@@ -208,8 +210,14 @@ export function chunkReply(
   return Buffer.concat([header, payload]);
 }
 
-function u32(value: number): Buffer {
+export function u32(value: number): Buffer {
   const bytes = Buffer.alloc(4);
   bytes.writeUInt32BE(value);
+  return bytes;
+}
+
+export function u64(value: number | bigint): Buffer {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64BE(BigInt(value));
   return bytes;
 }
