@@ -7,11 +7,17 @@ const { load } = require('./program.cjs') as {
 /** Exit status of work that a signal ended. */
 const INTERRUPTED = 130;
 
-/** Known once the work is over. Until then signals are the program's; from then on they change nothing any more. */
+const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
+
+/**
+ * Known once the work is over: from then on signals change nothing any more. Until then they are the program's, as soon
+ * as it listens; before that they end the process with the status by which a shell tells a signal.
+ */
 let ended: number | undefined;
-for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+for (const [name, number] of Object.entries(SIGNALS)) {
   process.on(name, () => {
     if (ended !== undefined) process.exit(ended);
+    if (process.listenerCount(name) === 1) process.exit(128 + number);
   });
 }
 

@@ -34,7 +34,7 @@ export const rawDriver: FormatDriver = {
   createOptions: [PREALLOCATION],
   probeLength: 0,
   probe: () => 'guess',
-  open: (file, options) => Promise.resolve(new RawLayer(file, options.readOnly)),
+  open: (file, options) => Promise.resolve(new RawLayer(file, options.readOnly, options.fresh)),
   create: createRaw,
   measure: (virtualSize, _dataBytes) => {
     const required = roundUp(virtualSize, SECTOR);

@@ -25,9 +25,15 @@ export class RawLayer implements Layer, LayerWriter {
   readonly file: BlockDevice;
   readonly readOnly: boolean;
 
-  constructor(file: BlockDevice, readOnly: boolean) {
+  readonly #fresh: boolean;
+  #changed = false;
+  #closed: Promise<void> | undefined;
+
+  /** @param fresh nobody relies on the file yet: who made it flushes it, or does without */
+  constructor(file: BlockDevice, readOnly: boolean, fresh = false) {
     this.file = file;
     this.readOnly = readOnly;
+    this.#fresh = fresh;
   }
 
   get virtualSize(): number {
@@ -57,12 +63,23 @@ export class RawLayer implements Layer, LayerWriter {
     return { dirty: false };
   }
 
+  /** What was written is durable then. */
   close(): Promise<void> {
-    return this.file.close();
+    this.#closed ??= this.#close();
+    return this.#closed;
   }
 
+  async #close(): Promise<void> {
+    try {
+      if (this.#changed && !this.#fresh) await this.file.flush();
+    } finally {
+      await this.file.close();
+    }
+  }
+
+  /** A raw file has no header to keep. */
   begin(): void {
-    // a raw file has no header to keep
+    this.#changed = true;
   }
 
   place(offset: number, length: number, into: Placement): void {

@@ -1,6 +1,7 @@
 /**
  * Ctrl-C and friends. The first signal asks the work to stop and clean up. A second one, or work that does not stop
- * soon, ends the tool at once; the exit hook of src/image/pending-file.ts still removes what is half-made.
+ * soon, ends the tool at once; the exit hook of src/image/pending-file.ts still removes what is half-made. A verb whose
+ * end makes something durable is given the time that it takes: only a second signal cuts it off.
  */
 import { VimgError } from '../base/errors.ts';
 
@@ -15,6 +16,7 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 export class Interruption {
   readonly #controller = new AbortController();
   #interrupted = false;
+  #waitsForEnd = false;
 
   constructor() {
     for (const name of SIGNALS) process.on(name, this.#onSignal);
@@ -34,6 +36,11 @@ export class Interruption {
     this.#controller.abort(new VimgError('CANCELLED', reason));
   }
 
+  /** From now on the work is waited for, however long it takes to end. */
+  waitForEnd(): void {
+    this.#waitsForEnd = true;
+  }
+
   /** Stops listening: signals are the entry script's again. */
   dispose(): void {
     for (const name of SIGNALS) process.off(name, this.#onSignal);
@@ -42,7 +49,7 @@ export class Interruption {
   readonly #onSignal = (): void => {
     if (this.#interrupted) process.exit(INTERRUPTED_STATUS);
     this.#interrupted = true;
-    setTimeout(() => process.exit(INTERRUPTED_STATUS), PATIENCE_MS).unref();
+    if (!this.#waitsForEnd) setTimeout(() => process.exit(INTERRUPTED_STATUS), PATIENCE_MS).unref();
     this.abort('Interrupted');
   };
 }

@@ -49,6 +49,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     const status = await withDatastores(context, () =>
       run(context, args, (found) => {
         verb = found;
+        if (found.endIsWaitedFor) interruption.waitForEnd();
       }),
     );
     await terminal.finish();

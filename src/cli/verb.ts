@@ -33,6 +33,8 @@ export interface Verb {
   readonly options: readonly OptionRow[];
   /** The last operand may look like an option (`resize disk -5G`). */
   readonly lastOperandIsFree?: boolean;
+  /** After a signal its end is waited for: it makes durable what others were told is done. */
+  readonly endIsWaitedFor?: boolean;
   /** Exit status for an error, where the verb has a contract of its own. */
   readonly errorStatus?: (error: VimgError) => number;
   /** @returns the exit status */

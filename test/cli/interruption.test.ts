@@ -107,6 +107,24 @@ describe('signals', () => {
     }
   });
 
+  it.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)('no %s is lost while a server starts', async (signal) => {
+    expect((await shell('vimg create -q served.vvd 1M')).status).toBe(0);
+    for (let delayMs = 0; delayMs <= 240; delayMs += 20) {
+      const child = spawn(process.execPath, [BUILT_TOOL, 'serve', 'served.vvd', '--socket', 'nbd.sock'], {
+        cwd: work,
+        env: environment,
+        stdio: 'ignore',
+      });
+      const ended = new Promise<number>((resolve) =>
+        child.once('close', (status, by) => resolve(status ?? 128 + constants.signals[by ?? 'SIGKILL'])),
+      );
+      setTimeout(() => child.kill(signal), delayMs);
+      // it had begun to serve, and stopped; it was opening the disk; or it had not begun
+      expect([0, 130, 128 + constants.signals[signal]]).toContain(await ended);
+    }
+    expect((await shell('vimg check -q served.vvd')).status).toBe(0);
+  });
+
   it('work that has no place to stop at ends with the second SIGINT, and leaves nothing', async () => {
     const child = spawn(
       process.execPath,

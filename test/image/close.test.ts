@@ -1,9 +1,12 @@
 /** Closing a disk while operations are under way: what then succeeds is in the file. */
 import { setImmediate } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
+import { RawLayer } from '../../formats/raw/layer.ts';
 import { createVvd } from '../../formats/vvd/create.ts';
 import { openVvd } from '../../formats/vvd/open.ts';
+import { VimgError } from '../../src/base/errors.ts';
 import type { BlockDevice } from '../../src/device/block-device.ts';
+import { CountDevice } from '../../src/device/count-device.ts';
 import { MemoryDevice } from '../../src/device/memory-device.ts';
 import { DiskImage } from '../../src/image/disk-image.ts';
 import { closedGate } from '../../src/image/gate-policies.ts';
@@ -31,6 +34,20 @@ describe('a disk closed in the middle of operations', () => {
       expect(seen.every((byte) => byte === block)).toBe(true);
     }
     await again.close();
+  });
+
+  it('makes durable what was written, in a raw disk too, and tells when it could not', async () => {
+    const counted = new CountDevice(MemoryDevice.create(BLOCK));
+    const disk = new DiskImage('memory', [new RawLayer(counted, false)]);
+    await disk.pwrite(Buffer.from('data'), 0);
+    await disk.close();
+    await disk.close();
+    expect(counted.counts.flush.operations).toBe(1);
+    const broken = MemoryDevice.create(BLOCK);
+    broken.flush = () => Promise.reject(new VimgError('IO', 'broken'));
+    const other = new DiskImage('memory', [new RawLayer(broken, false)]);
+    await other.pwrite(Buffer.from('data'), 0);
+    await expect(other.close()).rejects.toMatchObject({ code: 'IO' });
   });
 
   it('refuses what comes after', async () => {

@@ -2,15 +2,18 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { withDir } from 'tmp-promise';
 import { describe, expect, it } from 'vitest';
 import { formats } from '../../formats/index.ts';
+import { ForwardingDevice } from '../../src/device/forwarding-device.ts';
+import { MemoryDevice } from '../../src/device/memory-device.ts';
 import { createImage } from '../../src/image/create-image.ts';
 import { DiskImage } from '../../src/image/disk-image.ts';
 import { CMD_FLAG_FUA, CMD_FLUSH, CMD_WRITE } from '../../src/nbd/protocol.ts';
 import { BUILT_TOOL } from '../cli/session.ts';
 import { RawClient } from './raw-client.ts';
-import { MiB } from './served-device.ts';
+import { exported, MiB, withServer } from './served-device.ts';
 
 const SIZE = 16 * MiB;
 const BLOCK = 4096;
@@ -22,9 +25,9 @@ interface Process {
 }
 
 /** Starts the tool and waits until clients can connect. */
-async function start(disk: string, folder: string): Promise<Process> {
+async function start(disk: string, folder: string, ...more: readonly string[]): Promise<Process> {
   const socketPath = join(folder, 'nbd.sock');
-  const child = spawn(process.execPath, [BUILT_TOOL, 'serve', disk, '--socket', socketPath], {
+  const child = spawn(process.execPath, [BUILT_TOOL, 'serve', disk, '--socket', socketPath, ...more], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const exited = new Promise<number | NodeJS.Signals | null>((resolve) => {
@@ -126,4 +129,48 @@ describe('vimg serve', () => {
         await disk.close();
       }),
   );
+});
+
+/** A disk that another server has, whose flush ends when it is let. */
+class SlowFlush extends ForwardingDevice {
+  flushed = 0;
+  asked = 0;
+  let: () => void = () => undefined;
+
+  override async flush(): Promise<void> {
+    this.asked++;
+    await new Promise<void>((resolve) => {
+      this.let = resolve;
+    });
+    await this.inner.flush();
+    this.flushed++;
+  }
+}
+
+describe('SIGTERM while what was written is not durable yet', () => {
+  it.each([
+    ['waits for the flush, as long as it takes', false, 0],
+    ['a second one cuts it off', true, 130],
+  ])('%s', async (_, again, status) => {
+    const device = new SlowFlush(MemoryDevice.create(MiB));
+    await withServer([exported(device)], ({ server: storage }) =>
+      withDir(
+        async ({ path: folder }) => {
+          const { child, exited, connect } = await start(storage.uri(''), folder, '-f', 'raw');
+          const client = await connect();
+          expect(await client.ask({ type: CMD_WRITE, length: BLOCK, data: stamped(1) })).toBe(0);
+          client.close();
+          child.kill('SIGTERM');
+          while (device.asked === 0) await delay(5);
+          await delay(again ? 50 : 3500); // longer than other verbs are waited for
+          expect(child.exitCode).toBe(null);
+          if (again) child.kill('SIGTERM');
+          else device.let();
+          expect(await exited).toBe(status);
+          expect(device.flushed).toBe(again ? 0 : 1);
+        },
+        { unsafeCleanup: true, prefix: 'vimg-serve' },
+      ).finally(() => device.let()),
+    );
+  });
 });

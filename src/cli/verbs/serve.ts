@@ -52,7 +52,7 @@ export const verb: Verb = defineVerb<Options>({
   operands: 'DISK…',
   details:
     'The disks are locked and can be written until the tool is ended (Ctrl-C, SIGTERM): then what clients were told ' +
-    'is done is made durable. One disk is the default export; of several, each has the name of its file. Without ' +
+    'is done is made durable, however long that takes; a second signal cuts it off. One disk is the default export; of several, each has the name of its file. Without ' +
     'an address it listens at 127.0.0.1:10809; with --run, at a socket that only the command knows; started by a ' +
     'service manager that passes sockets (systemd), at those. Without --tls there is no ' +
     'encryption and no password: who reaches the socket reads and writes the disks.',
@@ -79,6 +79,7 @@ export const verb: Verb = defineVerb<Options>({
     ['--pid-file <path>', 'write the process ID here once clients can connect'],
     ALLOW_OPTION,
   ],
+  endIsWaitedFor: true,
   async run(context, operands, options) {
     if (operands.length === 0) throw usage('Expecting the disks to serve');
     const names = exportNames(operands, options.name);
