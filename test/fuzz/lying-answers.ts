@@ -202,10 +202,24 @@ const LIARS: Readonly<Record<string, Liar>> = {
 };
 
 const NAMES: readonly string[] = Object.keys(LIARS);
+/** The client waits for what does not come. */
+const SLOW: readonly string[] = ['silence', 'endless'];
+/** Those by which a client that keeps to the rules is never deceived: what it reads can be judged. */
+const TRANSPARENT: readonly string[] = [
+  'twice',
+  'order',
+  'missing',
+  'cut',
+  'cookie',
+  'endless',
+  'noise',
+  'farewell',
+];
 
-export function randomLie(context: LieContext): Lie {
-  // silence takes as long as the client waits: seldom
-  let name = context.random.pick(NAMES);
-  if ((name === 'silence' || name === 'missing') && !context.random.oneIn(4)) name = 'bits';
+/** @param isTransparent only lies that a client can tell */
+export function randomLie(context: LieContext, isTransparent: boolean): Lie {
+  const names = isTransparent ? TRANSPARENT : NAMES;
+  let name = context.random.pick(names);
+  if (SLOW.includes(name)) name = context.random.pick(names); // seldom
   return { name, ...(LIARS[name] as Liar)(context) };
 }
