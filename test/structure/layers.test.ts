@@ -15,9 +15,10 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   'formats/index.ts': ['formats/*', 'src/image'],
   'src/nbd': ['src/base', 'src/host', 'src/binary', 'src/device', 'src/image'],
   'src/control': ['src/base'],
+  'src/vims': ['src/base', 'src/binary', 'src/device'],
   'src/serving': ['src/base', 'src/device', 'src/image', 'src/nbd', 'src/job', 'src/control'],
   'src/job': ['src/base', 'src/host', 'src/binary', 'src/device', 'src/image'],
-  'src/storage': ['src/base', 'src/host', 'src/binary', 'src/device', 'src/image'],
+  'src/storage': ['src/base', 'src/host', 'src/binary', 'src/device', 'src/image', 'src/vims'],
   'src/testing': ['src/base', 'src/host', 'src/binary', 'src/device', 'src/image'],
   'src/cli': [
     'src/base',

@@ -1,0 +1,319 @@
+/**
+ * The metadata of an attached volume: blocks in memory, operations that change several of them at one instant, and
+ * transactions that make operations durable.
+ *
+ * Operations come one after the other. Each joins the running transaction; a commit takes that as a whole: it flushes
+ * the data that was written before, writes the record, and flushes that. So whatever is durable of the metadata finds
+ * its data durable too, and after a crash the volume is as it was after some operation.
+ *
+ * Invariants:
+ * - A block is changed within an operation only, after `edit` kept what it was: an operation that fails leaves nothing.
+ * - What is dirty or only in the journal stays in memory; what is written to its place is the committed image.
+ * - Clusters freed by an operation are given away again only after the commit of that operation.
+ * - After a failed commit nothing is changed any more.
+ */
+import { VimgError } from '../base/errors.ts';
+import { LIMITS } from '../base/limits.ts';
+import { isPromise, type MaybePromise } from '../base/maybe-promise.ts';
+import { FlushQueue } from '../device/flush-queue.ts';
+import { Block, blockBytes, blockProblem, damaged, seal, uuidBytes } from './block.ts';
+import type { DeviceSet } from './device-set.ts';
+import { BLOCK } from './geometry.ts';
+import { type Image, Journal } from './journal.ts';
+import { BLOCK_TYPES, type BlockTypeName } from './layout.ts';
+import { Operation } from './operation.ts';
+import { Turn } from './turn.ts';
+
+/** Parts of the ring that one operation may fill, and a transaction before its last operation: it must hold both. */
+const OPERATION_PART = 2;
+const TRANSACTION_PART = 4;
+
+/** Asked at the next commit for what it knows and has not written to its block: size and time of an open file. */
+export type LateChange = (operation: Operation) => void;
+
+export class Metadata {
+  readonly devices: DeviceSet;
+  readonly volume: string;
+  readonly #uuid: Uint8Array;
+  readonly #journal: Journal | undefined;
+  readonly #blocks = new Map<number, Block>();
+  readonly #loading = new Map<number, Promise<Block>>();
+  readonly #turn = new Turn();
+  readonly #late = new Set<LateChange>();
+  readonly #flushes: FlushQueue;
+  readonly #running = new Set<Block>();
+  /** Images on their way into the journal. */
+  #committing: ReadonlySet<number> = new Set();
+  /** Committed images that are not in their places yet. */
+  readonly #awaiting = new Map<number, Uint8Array>();
+  /** Clusters that operations of the running transaction freed. */
+  #freed: number[] = [];
+  #releasing: Promise<void> = Promise.resolve();
+  readonly #release: (clusters: readonly number[]) => void;
+  #sequence: number;
+  #changing = false;
+  #failure: VimgError | undefined;
+
+  /**
+   * @param journal undefined for a volume that is only read
+   * @param sequence number of the last transaction
+   * @param release gets the clusters that may be given away again
+   */
+  constructor(
+    devices: DeviceSet,
+    volume: string,
+    journal: Journal | undefined,
+    sequence: number,
+    release: (clusters: readonly number[]) => void,
+  ) {
+    this.devices = devices;
+    this.volume = volume;
+    this.#uuid = uuidBytes(volume);
+    this.#journal = journal;
+    this.#sequence = sequence;
+    this.#release = release;
+    this.#flushes = new FlushQueue(() => this.#commit(), journal !== undefined);
+  }
+
+  /** The number that the next commit has. */
+  get generation(): number {
+    return this.#sequence + 1;
+  }
+
+  /** Whether a commit failed: nothing is changed any more. */
+  get failed(): boolean {
+    return this.#failure !== undefined;
+  }
+
+  get readOnly(): boolean {
+    return this.#journal === undefined;
+  }
+
+  /** Puts blocks over what is on the devices: those of a journal that cannot be replayed by who only reads. */
+  overlay(images: ReadonlyMap<number, Uint8Array>): void {
+    for (const [address, bytes] of images) {
+      this.#blocks.set(address, new Block(address, bytes));
+      this.#awaiting.set(address, bytes);
+    }
+  }
+
+  /** The block, when it is in memory. Not checked for what it is. */
+  peek(address: number): Block | undefined {
+    const block = this.#blocks.get(address);
+    if (block) block.used = true;
+    return block;
+  }
+
+  /** @throws VimgError `CORRUPT` when the block is not what it must be, `IO` */
+  read(type: BlockTypeName, address: number, owner?: number): MaybePromise<Block> {
+    const block = this.peek(address);
+    if (block) return this.#checked(block, type, owner);
+    const loading = this.#loading.get(address) ?? this.#load(address);
+    return loading.then((loaded) => this.#checked(loaded, type, owner));
+  }
+
+  #load(address: number): Promise<Block> {
+    const loading = this.#loadNow(address).finally(() => this.#loading.delete(address));
+    this.#loading.set(address, loading);
+    return loading;
+  }
+
+  async #loadNow(address: number): Promise<Block> {
+    const bytes = new Uint8Array(BLOCK);
+    await this.devices.readBlock(bytes, address);
+    const known = this.#blocks.get(address);
+    if (known) return known;
+    const block = new Block(address, bytes);
+    block.unchecked = true;
+    this.#blocks.set(address, block);
+    if (!this.#changing) this.#sweep();
+    return block;
+  }
+
+  #checked(block: Block, type: BlockTypeName, owner: number | undefined): Block {
+    if (
+      !block.unchecked &&
+      block.type === BLOCK_TYPES[type] &&
+      (owner === undefined || block.owner === owner)
+    )
+      return block;
+    const expected = {
+      type,
+      volume: this.#uuid,
+      address: block.address,
+      ...(owner === undefined ? {} : { owner }),
+    };
+    const problem = block.unchecked ? blockProblem(block.bytes, expected) : 'it is another one';
+    if (problem) {
+      if (block.unchecked) this.#blocks.delete(block.address);
+      throw damaged(`A ${type} block`, block.address, problem);
+    }
+    block.unchecked = false;
+    return block;
+  }
+
+  /** Runs one operation, alone. What it changed is undone when it fails. @throws what `work` throws */
+  async change<T>(work: (operation: Operation) => MaybePromise<T>): Promise<T> {
+    if (!this.#journal) throw new VimgError('READ_ONLY', 'The volume is attached for reading only');
+    const most = this.#journal.capacity / TRANSACTION_PART;
+    for (;;) {
+      let full = false;
+      const result = await this.#turn.take(() => {
+        full = this.#running.size > most;
+        return full ? undefined : this.#operate(work);
+      });
+      if (!full) return result as T;
+      await this.flush();
+    }
+  }
+
+  async #operate<T>(work: (operation: Operation) => MaybePromise<T>): Promise<T> {
+    if (this.#failure) throw this.#failure;
+    const operation = new Operation(
+      this.#blocks,
+      this.#running,
+      (type, address, owner) => this.read(type, address, owner),
+      (type, address, owner) => new Block(address, blockBytes(type, this.volume, address, owner)),
+      this.generation,
+      (this.#journal as Journal).capacity / OPERATION_PART,
+    );
+    this.#changing = true;
+    try {
+      const working = work(operation);
+      const result = isPromise(working) ? await working : working;
+      this.#freed.push(...operation.freed);
+      this.#flushes.wrote();
+      return result;
+    } catch (error) {
+      operation.undoAll();
+      throw error;
+    } finally {
+      this.#changing = false;
+      this.#sweep();
+    }
+  }
+
+  /** Reads what operations change in several steps, between two of them. */
+  look<T>(work: () => Promise<T>): Promise<T> {
+    return this.#turn.take(work);
+  }
+
+  /** Asks for a change when the next commit comes, once. */
+  addLate(change: LateChange): void {
+    this.#late.add(change);
+    this.#flushes.wrote();
+  }
+
+  removeLate(change: LateChange): void {
+    this.#late.delete(change);
+  }
+
+  /** Says that data was written to the devices: the next flush has something to do. */
+  wrote(): void {
+    this.#flushes.wrote();
+  }
+
+  /** Makes every operation and every write that ended before durable. After a failure every later one fails too. */
+  flush(): MaybePromise<void> {
+    return this.#flushes.request();
+  }
+
+  /** Ends when what was freed by durable operations can be given away again. */
+  async released(): Promise<void> {
+    await this.#releasing;
+  }
+
+  async #commit(): Promise<void> {
+    if (this.#failure) throw this.#failure;
+    const journal = this.#journal as Journal;
+    const { images, freed } = await this.#turn.take(() => this.#takeImages());
+    try {
+      await this.devices.flush();
+      if (images.length > 0) await this.#append(journal, images);
+    } catch (error) {
+      this.#failure = new VimgError('IO', 'The volume could not be written; nothing more is changed on it', {
+        op: 'commit',
+        cause: error,
+        hint: 'what was flushed before is there: detach it, mend the storage, attach it again',
+      });
+      throw this.#failure;
+    }
+    if (freed.length > 0) {
+      this.#releasing = this.#releasing.then(() => this.devices.drained()).then(() => this.#release(freed));
+    }
+  }
+
+  /** The running transaction as it is now, sealed; what comes from now on belongs to the next. */
+  #takeImages(): { images: Image[]; freed: number[] } {
+    const operation = new Operation(
+      this.#blocks,
+      this.#running,
+      (type, address, owner) => this.read(type, address, owner),
+      () => {
+        throw new TypeError('a late change makes no block');
+      },
+      this.generation,
+    );
+    for (const change of this.#late) change(operation);
+    this.#late.clear();
+    const freed = this.#freed;
+    this.#freed = [];
+    if (this.#running.size === 0) return { images: [], freed };
+    const sequence = ++this.#sequence;
+    const all = new Uint8Array(this.#running.size * BLOCK);
+    const images: Image[] = [];
+    for (const block of this.#running) {
+      seal(block.bytes, sequence);
+      const bytes = all.subarray(images.length * BLOCK, (images.length + 1) * BLOCK);
+      bytes.set(block.bytes);
+      images.push({ address: block.address, bytes });
+      block.dirty = false;
+    }
+    this.#running.clear();
+    this.#committing = new Set(images.map(({ address }) => address));
+    return { images, freed };
+  }
+
+  async #append(journal: Journal, images: readonly Image[]): Promise<void> {
+    const sequence = this.#sequence;
+    if (Journal.recordBlocks(images.length) > journal.room) await this.#checkpoint(journal, sequence);
+    await journal.append(sequence, images);
+    for (const { address, bytes } of images) this.#awaiting.set(address, bytes);
+    this.#committing = new Set();
+  }
+
+  /** Writes committed images to their places, so that the journal can begin anew with transaction `next`. */
+  async #checkpoint(journal: Journal, next: number): Promise<void> {
+    const addresses = [...this.#awaiting.keys()].sort((one, other) => one - other);
+    for (const address of addresses) {
+      await this.devices.writeBlocks(this.#awaiting.get(address) as Uint8Array, address);
+    }
+    await this.devices.flush();
+    await journal.clear(next);
+    this.#awaiting.clear();
+  }
+
+  /** Makes everything durable and the journal empty. Nothing may be changed at the same time. */
+  async settle(): Promise<void> {
+    await this.flush();
+    const journal = this.#journal;
+    if (!journal) return;
+    await this.#checkpoint(journal, this.#sequence + 1);
+    await this.#releasing;
+  }
+
+  /** Lets go of what was not used lately, when there is too much. */
+  #sweep(): void {
+    const max = LIMITS.metadataCache / BLOCK;
+    if (this.#blocks.size <= max) return;
+    let looked = 0;
+    for (const [address, block] of this.#blocks) {
+      if (this.#blocks.size <= max * 0.9 || ++looked > 4 * max) return;
+      const needed =
+        block.dirty || block.pins > 0 || this.#awaiting.has(address) || this.#committing.has(address);
+      this.#blocks.delete(address);
+      if (needed || block.used) this.#blocks.set(address, block);
+      block.used = false;
+    }
+  }
+}

@@ -1,0 +1,168 @@
+/**
+ * A file of the volume while somebody has it open: one for all who do.
+ *
+ * Its block stays in memory. Size and time are kept here and written to the block when a commit comes; clusters that
+ * follow those it has are reserved for it, so that a file written from front to back has few runs.
+ */
+import type { MaybePromise } from '../base/maybe-promise.ts';
+import { PendingWork } from '../device/pending-work.ts';
+import { type Block, getU64, setU64 } from './block.ts';
+import { findEntry, readEntryPlace } from './block-tree.ts';
+import { entryCluster } from './cluster-map.ts';
+import { nowNs } from './inode.ts';
+import { CONTENT, INODE_AT } from './layout.ts';
+import type { Operation } from './operation.ts';
+import { RangeGate } from './range-gate.ts';
+import type { Run } from './space.ts';
+import type { VolumeCore } from './volume-core.ts';
+
+/** Clusters reserved ahead: at first, and at most. */
+const AHEAD_MIN = 4;
+const AHEAD_MAX = 64;
+
+export class OpenInode {
+  readonly core: VolumeCore;
+  readonly block: Block;
+  readonly gate: RangeGate = new RangeGate();
+  readonly writes: PendingWork = new PendingWork();
+  /** Handles that are open. */
+  users = 0;
+  /** Bytes. */
+  size: number;
+  /** Where the furthest write ends that was begun. */
+  issuedEnd: number;
+  /** While it is being copied nobody writes. */
+  frozen: Promise<void> | undefined;
+  /** The content changed since `#modifiedNs` was set. */
+  #touched = false;
+  /** Somebody may have written that value down: the next one must be on disk before a flush ends. */
+  #observed = true;
+  #timeIsDue = false;
+  #modifiedNs: bigint;
+  #ahead: Run | undefined;
+  #aheadSize = AHEAD_MIN;
+  readonly #late = (operation: Operation): void => this.#writeAttributes(operation);
+
+  constructor(core: VolumeCore, block: Block) {
+    this.core = core;
+    this.block = block;
+    block.pins++;
+    this.size = getU64(block.view, INODE_AT.size);
+    this.issuedEnd = this.size;
+    this.#modifiedNs = block.view.getBigUint64(INODE_AT.modifiedNs, true);
+    core.space.addReserver(this);
+  }
+
+  get inline(): boolean {
+    return this.block.view.getUint8(INODE_AT.content) === CONTENT.inline;
+  }
+
+  /** Clusters mapped. */
+  get clusters(): number {
+    return getU64(this.block.view, INODE_AT.clusters);
+  }
+
+  /** Nanoseconds since 1970: another value when the content is another. Whoever asks may write it down. */
+  get modifiedNs(): bigint {
+    this.#settleTime();
+    this.#observed = true;
+    if (this.#timeIsDue) this.core.metadata.addLate(this.#late);
+    return this.#modifiedNs;
+  }
+
+  /** Gives content that changed since the last value a value of its own. */
+  #settleTime(): void {
+    if (!this.#touched) return;
+    const now = nowNs();
+    this.#modifiedNs = now > this.#modifiedNs ? now : this.#modifiedNs + 1n;
+    this.#touched = false;
+    this.#timeIsDue ||= this.#observed;
+    this.#observed = false;
+  }
+
+  /** The content is another one now, and ends at `end` at least. */
+  changed(end: number): void {
+    if (!this.#touched || end > this.size) {
+      this.#touched = true;
+      this.core.metadata.addLate(this.#late);
+    }
+    if (end > this.size) this.size = end;
+    this.core.metadata.wrote();
+  }
+
+  setSize(size: number): void {
+    this.size = size;
+    this.issuedEnd = size;
+    this.changed(size);
+    this.core.metadata.addLate(this.#late);
+  }
+
+  #writeAttributes(operation: Operation): void {
+    const { view } = this.block;
+    const sizeChanged = getU64(view, INODE_AT.size) !== this.size;
+    this.#settleTime();
+    if (!sizeChanged && !this.#timeIsDue) return;
+    operation.edit(this.block);
+    if (!this.inline) setU64(view, INODE_AT.size, this.size);
+    view.setBigUint64(INODE_AT.modifiedNs, this.#modifiedNs, true);
+    this.#timeIsDue = false;
+  }
+
+  /** The last user closes it. */
+  async leave(): Promise<void> {
+    this.giveBack();
+    this.core.space.removeReserver(this);
+    try {
+      const { metadata } = this.core;
+      if (metadata.readOnly || metadata.failed) return;
+      await metadata.change((operation) => this.writeAttributesNow(operation));
+    } finally {
+      this.block.pins--;
+    }
+  }
+
+  /** Writes size and time into the block, as part of an operation. */
+  writeAttributesNow(operation: Operation): void {
+    if (this.#touched || this.#modifiedNs !== this.block.view.getBigUint64(INODE_AT.modifiedNs, true)) {
+      this.#timeIsDue = true;
+    }
+    this.#writeAttributes(operation);
+    this.core.metadata.removeLate(this.#late);
+  }
+
+  /** Reserved clusters that are not in use go back. */
+  giveBack(): void {
+    if (this.#ahead) this.core.space.giveBack(this.#ahead);
+    this.#ahead = undefined;
+  }
+
+  /** Reserves a cluster for an entry, where the one before it ends if it can be. @throws VimgError `NO_SPACE` */
+  async reserve(index: number): Promise<number> {
+    const before = index === 0 ? 0 : await this.#clusterAt(index - 1);
+    if (before !== 0 && this.#ahead?.cluster !== before + 1) {
+      const run = await this.core.space.reserveAt(before + 1, 1);
+      if (run) return run.cluster;
+    }
+    if (!this.#ahead) {
+      const goal = before === 0 ? undefined : before + 1;
+      const run = await this.core.space.reserve(this.#aheadSize, goal);
+      this.#aheadSize = Math.min(AHEAD_MAX, this.#aheadSize * 2);
+      this.giveBack(); // somebody else may have been faster
+      this.#ahead = run;
+    }
+    const run = this.#ahead;
+    const cluster = run.cluster;
+    if (run.length === 1) this.#ahead = undefined;
+    else this.#ahead = { cluster: cluster + 1, length: run.length - 1 };
+    return cluster;
+  }
+
+  #clusterAt(index: number): MaybePromise<number> {
+    const place = findEntry(this.core.metadata, this.block, index);
+    if (place === undefined) return 0;
+    if (typeof place !== 'number') return entryCluster(place.block.view, place.offset);
+    return readEntryPlace(this.core.metadata, this.block, index).then((found) =>
+      found ? entryCluster(found.block.view, found.offset) : 0,
+    );
+  }
+}

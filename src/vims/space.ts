@@ -1,0 +1,338 @@
+/**
+ * The space of a volume: which group gives clusters to whom, and blocks to metadata.
+ *
+ * Groups are made ready one after the other, from the first on, when the ones before have no long runs any more: so a
+ * new volume is made in no time whatever its size, and nothing reads what was never used.
+ *
+ * A few clusters are kept for metadata: data may fill a volume, and still disks can be merged and deleted on it.
+ */
+import { VimgError } from '../base/errors.ts';
+import {
+  BLOCKS_PER_CLUSTER,
+  blockAddress,
+  blockOnDevice,
+  CLUSTER,
+  clusterAddress,
+  clusterOnDevice,
+  deviceOfBlock,
+  deviceOfCluster,
+  groupLength,
+  groupOf,
+  groupStart,
+  groupsOfDevice,
+} from './geometry.ts';
+import { Group } from './group.ts';
+import { groupBlocks } from './group-blocks.ts';
+import { COUNT_MAX, deviceRecordLayout, HEADER } from './layout.ts';
+import type { Metadata } from './metadata.ts';
+import type { Operation } from './operation.ts';
+
+/** A run of clusters that were reserved for somebody. */
+export interface Run {
+  cluster: number;
+  length: number;
+}
+
+/** Who holds reserved clusters that are not in use, and gives them back when space is short. */
+export interface Reserver {
+  giveBack(): void;
+}
+
+/** Clusters kept for metadata: a sixty-fourth, at most these. */
+const RESERVE_MAX = 64;
+
+export class Space {
+  readonly #metadata: Metadata;
+  /** Clusters of each device. */
+  readonly #clusters: number[];
+  /** Groups made ready, of each device. */
+  readonly #ready: number[] = [];
+  readonly #groups = new Map<number, Promise<Group>>();
+  readonly #loaded = new Map<number, Group>();
+  readonly #reservers = new Set<Reserver>();
+  /** The group that the last new run was found in. */
+  #current: readonly [device: number, group: number] = [0, 0];
+  /** Metadata took what is kept for it: another group is made ready before the next change of names. */
+  #wantsGroup = false;
+  /** One search for new runs at a time: two would both make a group ready. */
+  #searching: Promise<unknown> = Promise.resolve();
+
+  private constructor(metadata: Metadata, clusters: readonly number[]) {
+    this.#metadata = metadata;
+    this.#clusters = [...clusters];
+  }
+
+  /** @param clusters of each device. @throws VimgError `CORRUPT` */
+  static async open(metadata: Metadata, clusters: readonly number[]): Promise<Space> {
+    const space = new Space(metadata, clusters);
+    for (const device of clusters.keys()) await space.#readRecord(device);
+    return space;
+  }
+
+  async #readRecord(device: number): Promise<void> {
+    const record = await this.#metadata.read('deviceRecord', blockAddress(device, 1));
+    const { groupsReady } = deviceRecordLayout.decode(record.bytes, HEADER);
+    const most = groupsOfDevice(this.#clusters[device] as number);
+    if (groupsReady > most) {
+      throw new VimgError('CORRUPT', `Device ${device} claims ${groupsReady} groups, it has ${most}`);
+    }
+    this.#ready[device] = groupsReady;
+  }
+
+  /** Clusters kept for metadata. */
+  get kept(): number {
+    const all = this.#clusters.reduce((sum, each) => sum + each, 0);
+    return Math.max(1, Math.min(RESERVE_MAX, Math.floor(all / 64)));
+  }
+
+  /** Clusters of each device. */
+  get clusters(): readonly number[] {
+    return this.#clusters;
+  }
+
+  /** Groups made ready, of each device. */
+  get ready(): readonly number[] {
+    return this.#ready;
+  }
+
+  addReserver(reserver: Reserver): void {
+    this.#reservers.add(reserver);
+  }
+
+  removeReserver(reserver: Reserver): void {
+    this.#reservers.delete(reserver);
+  }
+
+  async group(device: number, index: number): Promise<Group> {
+    const key = device * 2 ** 32 + index;
+    const known = this.#loaded.get(key);
+    if (known) return known;
+    if (index < 0 || index >= (this.#ready[device] ?? 0)) {
+      throw new VimgError(
+        'CORRUPT',
+        `An address leads to group ${index} of device ${device}, which is not in use`,
+      );
+    }
+    let loading = this.#groups.get(key);
+    if (!loading) {
+      loading = Group.load(this.#metadata, device, index);
+      this.#groups.set(key, loading);
+    }
+    try {
+      const group = await loading;
+      this.#loaded.set(key, group);
+      return group;
+    } catch (error) {
+      this.#groups.delete(key);
+      throw error;
+    }
+  }
+
+  groupOfCluster(cluster: number): Promise<Group> {
+    return this.group(deviceOfCluster(cluster), groupOf(clusterOnDevice(cluster)));
+  }
+
+  /**
+   * Reserves clusters that follow each other: behind `goal` when those are free, else a run of `want` where there is
+   * one, else the longest there is.
+   *
+   * @throws VimgError `NO_SPACE` when there is none, beyond what is kept for metadata
+   */
+  async reserve(want: number, goal?: number): Promise<Run> {
+    const behind = goal === undefined ? undefined : await this.reserveAt(goal, want);
+    if (behind) return behind;
+    const search = this.#searching.then(() => this.#reserveNew(want));
+    this.#searching = search.catch(() => undefined);
+    return search;
+  }
+
+  /** Reserves clusters from `goal` on, if they are free and space is not short. */
+  async reserveAt(goal: number, want: number): Promise<Run | undefined> {
+    const device = deviceOfCluster(goal);
+    const index = groupOf(clusterOnDevice(goal));
+    if (index < 0 || index >= (this.#ready[device] ?? 0)) return undefined;
+    const group = await this.group(device, index);
+    if (group.free <= this.kept + want) return undefined;
+    const length = group.freeFrom(goal, want);
+    if (length === 0) return undefined;
+    group.take(goal, length);
+    return { cluster: goal, length };
+  }
+
+  async #reserveNew(want: number): Promise<Run> {
+    for (let attempt = 0; ; attempt++) {
+      const run = await this.#findRun(want);
+      if (run) {
+        const group = await this.groupOfCluster(run.cluster);
+        group.take(run.cluster, run.length);
+        this.#current = [group.device, group.index];
+        return run;
+      }
+      if (attempt === 0) for (const reserver of this.#reservers) reserver.giveBack();
+      else if (attempt === 1) {
+        await this.#metadata.flush(); // what was freed and not committed yet comes free
+        await this.#metadata.released();
+      } else {
+        throw new VimgError('NO_SPACE', 'The volume is full', {
+          op: 'allocate',
+          hint: 'remove what is not needed, or `vimg datastore extend NAME`',
+        });
+      }
+    }
+  }
+
+  /** To be called before an operation that makes blocks: inside one, no group can be made ready. */
+  async prepare(): Promise<void> {
+    if (!this.#wantsGroup) return;
+    this.#wantsGroup = false;
+    const making = this.#searching.then(() => this.#makeGroupReady());
+    this.#searching = making.catch(() => undefined);
+    await making;
+  }
+
+  /** A free run, not yet taken: of `want` clusters if anywhere. */
+  async #findRun(want: number): Promise<Run | undefined> {
+    let best: Run | undefined;
+    let free = 0;
+    for (const [device, index] of this.#order()) {
+      const group = await this.group(device, index);
+      free += group.free;
+      const run = group.free > 0 ? group.findRun(want) : undefined;
+      if (run && run.length >= want && free > this.kept + want) return run;
+      if (run && (best === undefined || run.length > best.length)) best = run;
+    }
+    const fresh = await this.#makeGroupReady();
+    if (fresh) return fresh.findRun(want);
+    const most = free - this.kept;
+    if (!best || most <= 0) return undefined;
+    return { cluster: best.cluster, length: Math.min(best.length, most, want) };
+  }
+
+  /** All groups that are ready, from the current one on and round. */
+  #order(): [device: number, group: number][] {
+    const all: [number, number][] = [];
+    for (const [device, count] of this.#ready.entries()) {
+      for (let group = 0; group < count; group++) all.push([device, group]);
+    }
+    const [device, group] = this.#current;
+    const at = all.findIndex(([first, second]) => first === device && second === group);
+    return at <= 0 ? all : [...all.slice(at), ...all.slice(0, at)];
+  }
+
+  /** Makes the next group ready, if there is one. */
+  async #makeGroupReady(): Promise<Group | undefined> {
+    for (const [device, clusters] of this.#clusters.entries()) {
+      const index = this.#ready[device] as number;
+      if (index >= groupsOfDevice(clusters)) continue;
+      // written, not only zeroed: a thin device below has the room from now on
+      const start = clusterAddress(device, groupStart(index));
+      await this.#metadata.devices.write(new Uint8Array(CLUSTER), start, 0);
+      await this.#metadata.change((operation) => this.#formatGroup(operation, device, index));
+      this.#ready[device] = index + 1;
+      return this.group(device, index);
+    }
+    return undefined;
+  }
+
+  async #formatGroup(operation: Operation, device: number, index: number): Promise<void> {
+    const length = groupLength(index, this.#clusters[device] as number);
+    for (const { type, address, bytes } of groupBlocks(device, index, length)) {
+      const block = operation.create(type, address, 0);
+      block.bytes.set(bytes.subarray(HEADER), HEADER);
+    }
+    const record = await operation.read('deviceRecord', blockAddress(device, 1));
+    operation.edit(record);
+    record.view.setUint32(HEADER, index + 1, true);
+  }
+
+  /** Gives reserved clusters back that came into no use. */
+  giveBack(run: Run): void {
+    for (let i = 0; i < run.length; i++) this.#giveNow(run.cluster + i);
+  }
+
+  /** Clusters whose freeing is durable may be given away. */
+  release(clusters: readonly number[]): void {
+    for (const cluster of clusters) this.#giveNow(cluster);
+  }
+
+  #giveNow(cluster: number): void {
+    const key = deviceOfCluster(cluster) * 2 ** 32 + groupOf(clusterOnDevice(cluster));
+    this.#loaded.get(key)?.give(cluster);
+  }
+
+  /** A reserved cluster is in use by one file from now on. */
+  async use(operation: Operation, cluster: number): Promise<void> {
+    const group = await this.groupOfCluster(cluster);
+    await group.setCount(operation, cluster, 1, -1);
+  }
+
+  /** Files that use a cluster. @throws VimgError `CORRUPT` when it is none of files */
+  async count(cluster: number): Promise<number> {
+    const group = await this.groupOfCluster(cluster);
+    const count = await group.count(cluster);
+    if (count >= 1 && count <= COUNT_MAX) return count;
+    throw new VimgError('CORRUPT', `A file leads to cluster ${cluster}, which belongs to no file`, {
+      hint: '`vimg datastore check NAME` shows what it touches',
+    });
+  }
+
+  /** One more file uses a cluster. @throws VimgError `LIMIT` when too many do */
+  async share(operation: Operation, cluster: number): Promise<void> {
+    const count = await this.count(cluster);
+    if (count === COUNT_MAX) throw new VimgError('LIMIT', `${COUNT_MAX} files share a cluster already`);
+    const group = await this.groupOfCluster(cluster);
+    await group.setCount(operation, cluster, count + 1, 0);
+  }
+
+  /** One file less uses a cluster. */
+  async drop(operation: Operation, cluster: number): Promise<void> {
+    const count = await this.count(cluster);
+    const group = await this.groupOfCluster(cluster);
+    await group.setCount(operation, cluster, count - 1, count === 1 ? 1 : 0);
+    if (count === 1) operation.freed.push(cluster);
+  }
+
+  /** Takes a block for metadata, near `near`. @throws VimgError `NO_SPACE` */
+  async takeBlock(operation: Operation, near: number): Promise<number> {
+    const cluster = Math.floor(blockOnDevice(near) / BLOCKS_PER_CLUSTER);
+    const first: [number, number] = [deviceOfBlock(near), Math.max(0, groupOf(cluster))];
+    for (const [device, index] of [first, ...this.#order()]) {
+      if (index >= (this.#ready[device] ?? 0)) continue;
+      const group = await this.group(device, index);
+      const block = await group.takeBlock(operation);
+      if (block !== undefined) return block;
+    }
+    return this.#takeBlockOfNewCluster(operation);
+  }
+
+  async #takeBlockOfNewCluster(operation: Operation): Promise<number> {
+    for (const [device, index] of this.#order()) {
+      const group = await this.group(device, index);
+      const run = group.free > 0 ? group.findRun(1) : undefined;
+      if (!run) continue;
+      group.take(run.cluster, 1);
+      operation.undo(() => group.give(run.cluster));
+      await this.#metadata.devices.write(new Uint8Array(CLUSTER), run.cluster, 0);
+      await group.addMetadataCluster(operation, run.cluster);
+      if (group.free < this.kept) this.#wantsGroup = true;
+      const block = await group.takeBlock(operation);
+      if (block !== undefined) return block;
+    }
+    throw new VimgError('NO_SPACE', 'The volume has no room for metadata', {
+      op: 'allocate',
+      hint: 'remove what is not needed, or `vimg datastore extend NAME`',
+    });
+  }
+
+  async giveBlock(operation: Operation, address: number): Promise<void> {
+    const cluster = Math.floor(blockOnDevice(address) / BLOCKS_PER_CLUSTER);
+    const group = await this.group(deviceOfBlock(address), groupOf(cluster));
+    await group.giveBlock(operation, address);
+  }
+
+  /** Takes in a new device, or what one has grown by. The superblock says so already. */
+  async setClusters(device: number, clusters: number): Promise<void> {
+    this.#clusters[device] = clusters;
+    if (this.#ready[device] === undefined) await this.#readRecord(device);
+  }
+}

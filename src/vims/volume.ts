@@ -1,0 +1,184 @@
+/** A volume that is attached: what a datastore works with. */
+import { VimgError } from '../base/errors.ts';
+import { newUuid } from '../binary/uuid.ts';
+import type { BlockDevice } from '../device/block-device.ts';
+import { DeviceSet } from './device-set.ts';
+import { formatSystemArea, usableClusters } from './format-volume.ts';
+import { CLUSTER, DEVICES_MAX } from './geometry.ts';
+import { applyReplay, Journal } from './journal.ts';
+import { SLOT_STATES, type Slot } from './layout.ts';
+import { Metadata } from './metadata.ts';
+import { deleteOrphan, listOrphans } from './remove-content.ts';
+import { ownHost, readSlot, writeSlot } from './slot.ts';
+import { Space } from './space.ts';
+import { growLastGroup, spaceTotals } from './space-size.ts';
+import { readVolume, type VolumeDescription, writeSuperblocks } from './superblock.ts';
+import { VimsFiles } from './vims-files.ts';
+import type { VolumeCore } from './volume-core.ts';
+
+/** The slot of the one host that has the volume attached. */
+const SLOT = 0;
+
+export class VimsVolume {
+  readonly files: VimsFiles;
+  readonly #core: VolumeCore;
+  readonly #devices: BlockDevice[];
+  readonly #slot: Slot;
+  #description: VolumeDescription;
+  #detached: Promise<void> | undefined;
+
+  private constructor(
+    place: string,
+    core: VolumeCore,
+    devices: readonly BlockDevice[],
+    description: VolumeDescription,
+    slot: Slot,
+  ) {
+    this.#core = core;
+    this.#devices = [...devices];
+    this.#description = description;
+    this.#slot = slot;
+    this.files = new VimsFiles(core, description.root, place);
+  }
+
+  /**
+   * Attaches a volume. One that was not left in order is put in order first: its journal is replayed, and files without
+   * a name are deleted. When a device is read-only, nothing is written, and what the journal says is only seen.
+   *
+   * @param place the name under which its files are told
+   * @param devices all of the volume, in their order; they stay the caller's
+   * @throws VimgError `NOT_FOUND` when a device carries something else, `CORRUPT`, `UNSUPPORTED`
+   */
+  static async attach(place: string, devices: readonly BlockDevice[]): Promise<VimsVolume> {
+    const description = await readVolume(devices);
+    const set = new DeviceSet(devices);
+    const slot = await readSlot(set, description.uuid, SLOT);
+    const journal = await Journal.open(set, description.uuid, {
+      cluster: slot.journal,
+      clusters: slot.journalClusters,
+    });
+    const replay = await journal.read();
+    if (!set.readOnly) {
+      await applyReplay(set, description.uuid, replay);
+      // the number of a record that may be there in part is never used again
+      await journal.clear(replay.sequence + 2);
+    }
+    const attached: Slot = {
+      ...slot,
+      state: SLOT_STATES.attached,
+      attachedMs: Date.now(),
+      incarnation: slot.incarnation + 1,
+      host: ownHost(),
+    };
+    if (!set.readOnly) await writeSlot(set, description.uuid, SLOT, attached);
+    const volume = await VimsVolume.#build(place, devices, set, description, attached, journal, replay);
+    if (!set.readOnly) await volume.#putInOrder();
+    return volume;
+  }
+
+  static async #build(
+    place: string,
+    devices: readonly BlockDevice[],
+    set: DeviceSet,
+    description: VolumeDescription,
+    slot: Slot,
+    journal: Journal,
+    replay: { images: ReadonlyMap<number, Uint8Array>; sequence: number },
+  ): Promise<VimsVolume> {
+    let space: Space | undefined;
+    const metadata = new Metadata(
+      set,
+      description.uuid,
+      set.readOnly ? undefined : journal,
+      replay.sequence + 1,
+      (clusters) => space?.release(clusters),
+    );
+    if (set.readOnly) metadata.overlay(replay.images);
+    space = await Space.open(
+      metadata,
+      description.devices.map(({ clusters }) => clusters),
+    );
+    const core: VolumeCore = { devices: set, metadata, space, orphans: slot.orphans };
+    return new VimsVolume(place, core, devices, description, slot);
+  }
+
+  async #putInOrder(): Promise<void> {
+    for (const device of this.#devices.keys())
+      await growLastGroup(this.#core.metadata, this.#core.space, device);
+    for (const address of await listOrphans(this.#core)) await deleteOrphan(this.#core, address);
+  }
+
+  get uuid(): string {
+    return this.#description.uuid;
+  }
+
+  /** Bytes: all that data can have, what of it is taken, and what is left. */
+  async capacity(): Promise<{ capacity: number; used: number; free: number }> {
+    const { clusters, free } = await spaceTotals(this.#core.metadata, this.#core.space);
+    return { capacity: clusters * CLUSTER, used: (clusters - free) * CLUSTER, free: free * CLUSTER };
+  }
+
+  /**
+   * Makes an empty device part of the volume, while it is in use; durable when it resolves.
+   *
+   * @throws VimgError `LIMIT`, `NO_SPACE` for a device that is too small
+   */
+  async addDevice(device: BlockDevice): Promise<void> {
+    const index = this.#devices.length;
+    if (index >= DEVICES_MAX) throw new VimgError('LIMIT', `A volume has ${DEVICES_MAX} devices at most`);
+    const clusters = usableClusters(device);
+    const description: VolumeDescription = {
+      ...this.#description,
+      generation: this.#description.generation + 1,
+      devices: [...this.#description.devices, { uuid: newUuid(), clusters }],
+    };
+    this.#core.devices.add(device);
+    this.#devices.push(device);
+    await formatSystemArea(this.#core.devices, this.uuid, index, 0);
+    await device.flush();
+    await this.#describe(description);
+    await this.#setClusters(index, clusters);
+  }
+
+  async #setClusters(device: number, clusters: number): Promise<void> {
+    const { metadata, space } = this.#core;
+    await space.setClusters(device, clusters);
+    await growLastGroup(metadata, space, device);
+  }
+
+  /** Writes superblocks of a new generation, those of the last device first. */
+  async #describe(description: VolumeDescription): Promise<void> {
+    for (const [index, device] of [...this.#devices.entries()].reverse()) {
+      await writeSuperblocks(device, description, index);
+    }
+    this.#description = description;
+  }
+
+  /** Takes in what the devices have grown by. @returns bytes that were won */
+  async grow(): Promise<number> {
+    const before = this.#description.devices;
+    const devices = before.map(({ uuid, clusters }, index) => {
+      const now = usableClusters(this.#devices[index] as BlockDevice);
+      return { uuid, clusters: Math.max(clusters, now) };
+    });
+    const won = devices.reduce((sum, { clusters }, i) => sum + clusters - (before[i]?.clusters ?? 0), 0);
+    if (won === 0) return 0;
+    await this.#describe({ ...this.#description, generation: this.#description.generation + 1, devices });
+    for (const [index, { clusters }] of devices.entries()) await this.#setClusters(index, clusters);
+    return won * CLUSTER;
+  }
+
+  /** Makes everything durable and writes down that it was left in order. The devices stay open. Idempotent. */
+  detach(): Promise<void> {
+    this.#detached ??= this.#detachNow();
+    return this.#detached;
+  }
+
+  async #detachNow(): Promise<void> {
+    const { metadata, devices } = this.#core;
+    if (metadata.readOnly) return;
+    await metadata.settle();
+    const left = { ...this.#slot, state: SLOT_STATES.detached, incarnation: this.#slot.incarnation + 1 };
+    await writeSlot(devices, this.uuid, SLOT, left);
+  }
+}
