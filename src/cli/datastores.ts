@@ -14,7 +14,9 @@ let environment: Environment = process.env;
 export async function mountDatastores(now: Environment): Promise<() => Promise<void>> {
   environment = now;
   if (!existsSync(configurationFile(environment))) return () => Promise.resolve();
-  mounted = await (await import('../storage/mounted-datastores.ts')).MountedDatastores.mount(environment);
+  const { MountedDatastores } = await import('../storage/mounted-datastores.ts');
+  const { deviceAccess } = await import('./device-access.ts');
+  mounted = await MountedDatastores.mount(environment, deviceAccess);
   return async () => {
     await mounted?.close();
     mounted = undefined;

@@ -1,5 +1,6 @@
 /** The library: the datastores of this host. */
 import { MountedDatastores } from '../storage/mounted-datastores.ts';
+import { vimsDriver } from '../storage/vims-driver.ts';
 
 /** Datastores that paths lead to, until it is closed. */
 export interface Datastores extends AsyncDisposable {
@@ -21,6 +22,6 @@ export interface Datastores extends AsyncDisposable {
 export async function mountDatastores(
   options: { readonly environment?: Readonly<Record<string, string | undefined>> } = {},
 ): Promise<Datastores> {
-  const mounted = await MountedDatastores.mount(options.environment ?? process.env);
+  const mounted = await MountedDatastores.mount(options.environment ?? process.env, { driver: vimsDriver });
   return { close: () => mounted.close(), [Symbol.asyncDispose]: () => mounted.close() };
 }

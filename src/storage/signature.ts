@@ -52,6 +52,7 @@ const MAGICS: readonly Magic[] = [
   fileSystem('VMFS', 1024 * KiB, '\x0d\xd0\x01\xc0'),
   fileSystem('swap', 4 * KiB - 10, 'SWAPSPACE2'),
   fileSystem('swap', 64 * KiB - 10, 'SWAPSPACE2'),
+  volume('VIMS', 0, 'VIMS'),
   volume('LUKS', 0, 'LUKS\xba\xbe'),
   volume('md RAID', 0, '\xfc\x4e\x2b\xa9'),
   volume('md RAID', 4 * KiB, '\xfc\x4e\x2b\xa9'),

@@ -15,14 +15,24 @@ export interface DeviceAccess {
   readonly openExport?: OpenExport | undefined;
 }
 
+const NBD = /^nbds?(\+unix)?:/i;
+
 /** Bytes at both ends of a device that are zeroed before a volume is made on it: no old signature stays. */
 const ENDS = 1024 * 1024;
 
 /** Opens a device, alone. @throws VimgError `LOCKED` when it is mounted or in use; `UNSUPPORTED` for a server */
 export async function openDevice(path: string, access: DeviceAccess, readOnly = false): Promise<BlockDevice> {
-  if (!/^nbds?(\+unix)?:/i.test(path)) return openFile(path, { readOnly, lock: readOnly ? 'none' : 'write' });
+  if (!NBD.test(path)) {
+    // the process that has a volume attached serves others: it must not wait for a disk
+    return openFile(path, { readOnly, lock: readOnly ? 'none' : 'write', blocking: false });
+  }
   if (access.openExport) return access.openExport(path, readOnly);
-  throw new VimgError('UNSUPPORTED', 'NBD exports are not in this release', { path });
+  throw new VimgError('UNSUPPORTED', 'NBD exports cannot be devices of a volume here', { path });
+}
+
+/** Makes sure that all devices of a volume are there. @throws VimgError as `openVolumeDevices` */
+export async function findVolume(entry: DatastoreEntry, access: DeviceAccess): Promise<void> {
+  for (const device of await openVolumeDevices(entry, access, true)) await device.close();
 }
 
 /** What the configuration stores of a device. */
@@ -88,7 +98,7 @@ async function placeOfDevice({ path, identity }: DeviceEntry): Promise<string> {
  */
 export async function refuseUsed(device: BlockDevice, driver: VolumeDriver): Promise<void> {
   const found = (await probeSignatures(device)).map((each) => describeSignatures([each]));
-  if (await carriesVolume(device, driver)) found.push('VIMS volume');
+  if (found.length === 0 && (await carriesVolume(device, driver))) found.push('volume VIMS');
   if (found.length === 0) return;
   throw new VimgError('EXISTS', `The device carries ${found.join(', ')}`, {
     op: 'make a volume on',

@@ -20,6 +20,13 @@ import type { VolumeCore } from './volume-core.ts';
 const AHEAD_MIN = 4;
 const AHEAD_MAX = 64;
 
+/** Bytes that are being zeroed. */
+export interface ZeroedTail {
+  readonly start: number;
+  readonly end: number;
+  readonly done: Promise<void>;
+}
+
 export class OpenInode {
   readonly core: VolumeCore;
   readonly block: Block;
@@ -31,6 +38,8 @@ export class OpenInode {
   size: number;
   /** Where the furthest write ends that was begun. */
   issuedEnd: number;
+  /** What lies behind the end of the file is being zeroed, since the file grows over it: who writes there waits. */
+  tail: ZeroedTail | undefined;
   /** While it is being copied nobody writes. */
   frozen: Promise<void> | undefined;
   /** The content changed since `#modifiedNs` was set. */

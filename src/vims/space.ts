@@ -161,13 +161,8 @@ export class Space {
 
   async #reserveNew(want: number): Promise<Run> {
     for (let attempt = 0; ; attempt++) {
-      const run = await this.#findRun(want);
-      if (run) {
-        const group = await this.groupOfCluster(run.cluster);
-        group.take(run.cluster, run.length);
-        this.#current = [group.device, group.index];
-        return run;
-      }
+      const run = await this.#takeRun(want);
+      if (run) return run;
       if (attempt === 0) for (const reserver of this.#reservers) reserver.giveBack();
       else if (attempt === 1) {
         await this.#metadata.flush(); // what was freed and not committed yet comes free
@@ -190,22 +185,31 @@ export class Space {
     await making;
   }
 
-  /** A free run, not yet taken: of `want` clusters if anywhere. */
-  async #findRun(want: number): Promise<Run | undefined> {
-    let best: Run | undefined;
+  /** Takes a free run: of `want` clusters if anywhere. */
+  async #takeRun(want: number): Promise<Run | undefined> {
+    let best: { group: Group; length: number } | undefined;
     let free = 0;
     for (const [device, index] of this.#order()) {
       const group = await this.group(device, index);
       free += group.free;
-      const run = group.free > 0 ? group.findRun(want) : undefined;
-      if (run && run.length >= want && free > this.kept + want) return run;
-      if (run && (best === undefined || run.length > best.length)) best = run;
+      const length = group.free > 0 ? (group.findRun(want)?.length ?? 0) : 0;
+      if (length >= want && free > this.kept + want) return this.#takeIn(group, want);
+      if (length > (best?.length ?? 0)) best = { group, length };
     }
     const fresh = await this.#makeGroupReady();
-    if (fresh) return fresh.findRun(want);
-    const most = free - this.kept;
+    if (fresh) return this.#takeIn(fresh, want);
+    const most = Math.min(free - this.kept, want);
     if (!best || most <= 0) return undefined;
-    return { cluster: best.cluster, length: Math.min(best.length, most, want) };
+    return this.#takeIn(best.group, most) ?? this.#takeRun(want); // somebody else was faster
+  }
+
+  /** Finds and takes in the same tick: others take clusters at any time. */
+  #takeIn(group: Group, most: number): Run | undefined {
+    const run = group.findRun(most);
+    if (!run) return undefined;
+    group.take(run.cluster, run.length);
+    this.#current = [group.device, group.index];
+    return run;
   }
 
   /** All groups that are ready, from the current one on and round. */

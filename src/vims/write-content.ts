@@ -45,7 +45,8 @@ export async function readMapped(inode: OpenInode, index: number): Promise<Mappe
 export function writeContent(inode: OpenInode, buffer: Uint8Array, offset: number): MaybePromise<void> {
   if (buffer.length === 0) return;
   // who waits for the file to thaw is not under way: the copy waits for that
-  if (inode.frozen !== undefined) return inode.frozen.then(() => writeContent(inode, buffer, offset));
+  const before = inode.frozen ?? tailBefore(inode, offset, buffer.length);
+  if (before !== undefined) return before.then(() => writeContent(inode, buffer, offset));
   if (inode.inline || leavesGap(inode, offset)) {
     return inode.writes.track(writeLater(inode, buffer, offset));
   }
@@ -82,14 +83,35 @@ async function writeLater(inode: OpenInode, buffer: Uint8Array, offset: number):
  * bytes there, and so does a write that a crash came before.
  */
 export async function zeroTail(inode: OpenInode, end: number): Promise<void> {
+  while (inode.tail !== undefined) await inode.tail.done;
   const start = inode.issuedEnd;
   const stop = Math.min(end, Math.ceil(start / PIECE) * PIECE);
   if (stop <= start) return;
   inode.issuedEnd = stop;
+  const zeroing = zeroWritten(inode, start, stop);
+  const done = zeroing.then(
+    () => undefined,
+    () => undefined,
+  );
+  inode.tail = { start, end: stop, done };
+  try {
+    await zeroing;
+  } finally {
+    inode.tail = undefined;
+  }
+}
+
+async function zeroWritten(inode: OpenInode, start: number, stop: number): Promise<void> {
   const { written } = await readMapped(inode, Math.floor(start / CLUSTER));
   if ((written & piecesTouched(start % CLUSTER, stop - start)) !== 0) {
     await writeParts(inode, new Uint8Array(stop - start), start);
   }
+}
+
+/** What a change of a range has to wait for: a tail that is being zeroed there. */
+export function tailBefore(inode: OpenInode, offset: number, length: number): Promise<void> | undefined {
+  const { tail } = inode;
+  return tail !== undefined && offset < tail.end && tail.start < offset + length ? tail.done : undefined;
 }
 
 /** A run of clusters that is written in place. */

@@ -6,7 +6,7 @@ import { piecesCovered, piecesTouched } from './cluster-map.ts';
 import { entryBatches, freeEntries } from './free-entries.ts';
 import { CLUSTER, PIECE } from './geometry.ts';
 import type { OpenInode } from './open-inode.ts';
-import { changeEntry, leaveInode, readMapped, writeParts, zeroTail } from './write-content.ts';
+import { changeEntry, leaveInode, readMapped, tailBefore, writeParts, zeroTail } from './write-content.ts';
 
 /**
  * `free`: reads as zeroes, space is given back. `keep`: reads as zeroes, space stays or is taken. `discard`: what is not
@@ -16,12 +16,21 @@ export type ZeroMode = 'free' | 'keep' | 'discard';
 
 /** Makes a range of the file read as zeroes. @throws VimgError `NO_SPACE` (with `keep`, and where it is shared), `IO` */
 export function zeroContent(inode: OpenInode, offset: number, length: number, mode: ZeroMode): Promise<void> {
-  return whenThawed(inode, () => zeroNow(inode, offset, length, mode));
+  return whenFree(inode, offset, length, () => zeroNow(inode, offset, length, mode));
 }
 
 /** Counts as under way only what need not wait for a copy: that waits for what is under way. */
-async function whenThawed(inode: OpenInode, work: () => Promise<void>): Promise<void> {
-  while (inode.frozen !== undefined) await inode.frozen;
+async function whenFree(
+  inode: OpenInode,
+  offset: number,
+  length: number,
+  work: () => Promise<void>,
+): Promise<void> {
+  for (;;) {
+    const before = inode.frozen ?? tailBefore(inode, offset, length);
+    if (before === undefined) break;
+    await before;
+  }
   await inode.writes.track(work());
 }
 
@@ -123,7 +132,7 @@ async function zeroWhole(inode: OpenInode, first: number, end: number, mode: Zer
 
 /** Sets the size. What is cut off goes back to the volume before the file is shorter; what is new reads as zeroes. */
 export function resizeContent(inode: OpenInode, size: number): Promise<void> {
-  return whenThawed(inode, () => resizeNow(inode, size));
+  return whenFree(inode, 0, Number.MAX_SAFE_INTEGER, () => resizeNow(inode, size));
 }
 
 async function resizeNow(inode: OpenInode, size: number): Promise<void> {

@@ -51,7 +51,7 @@ describe('a datastore on devices', () => {
     const entry = await createVolumeDatastore('ds1', [one, two], access, environment, true);
     expect(entry).toMatchObject({ kind: 'vims', devices: [{ path: one }, { path: two }] });
     await expect(createVolumeDatastore('ds2', [two], access, environment, false)).rejects.toMatchObject({
-      message: 'The device carries VIMS volume',
+      message: 'The device carries volume VIMS',
     });
     await expect(
       createVolumeDatastore('ds1', [await lun('three')], access, environment, false),

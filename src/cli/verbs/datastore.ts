@@ -2,17 +2,15 @@
 import { VimgError } from '../../base/errors.ts';
 import { changeConfiguration, readConfiguration } from '../../storage/configuration.ts';
 import type { DatastoreEntry } from '../../storage/configuration-schema.ts';
-import {
-  addDirectoryDatastore,
-  createDirectoryDatastore,
-  findDatastore,
-  forgetDatastore,
-} from '../../storage/datastore.ts';
+import { findDatastore, forgetDatastore } from '../../storage/datastore.ts';
 import { openDatastore } from '../../storage/open-datastore.ts';
 import { DEFAULT_THRESHOLDS } from '../../storage/space.ts';
+import { findVolume } from '../../storage/volume-devices.ts';
 import { usage, wantsJson } from '../command-line.ts';
 import { checkDatastore } from '../datastore-check.ts';
+import { extendDatastore, makeDatastore } from '../datastore-make.ts';
 import { showSpace } from '../datastore-space.ts';
+import { deviceAccess } from '../device-access.ts';
 import { columns } from '../text/columns.ts';
 import { printable } from '../text/printable.ts';
 import { type Context, defineVerb, OUTPUT_OPTION, type Verb } from '../verb.ts';
@@ -23,20 +21,28 @@ interface Options {
   readonly warning?: string;
   readonly critical?: string;
   readonly recovery?: string;
+  readonly force?: boolean;
+  readonly size?: string;
 }
 
 export const verb: Verb = defineVerb<Options>({
   name: 'datastore',
   summary: 'make, list, measure and check datastores',
-  operands: 'create|add NAME FOLDER | ls | info|df|check [NAME…] | set|rm NAME',
+  operands:
+    'create|add NAME FOLDER|DEVICE… | extend NAME [DEVICE] | ls | info|df|check [NAME…] | set|rm NAME',
   details:
     'A datastore is a place where disks live; its files are named NAME:PATH in every verb. `create` makes one of a ' +
-    'folder: of a local disk, or of a mounted share; `add` makes one known here that another host made; `rm` forgets ' +
-    'one, and touches nothing that lies there. `df` ends with 0, with 3 when use has reached the warning threshold, ' +
+    'folder (of a local disk, or of a mounted share), or of devices: block devices, NBD exports, files that stand for ' +
+    'one (--size makes them). A device that carries anything is refused, unless with --force. `extend` makes one larger ' +
+    'by a device, or by what its devices have grown by, while it is in use. `add` makes one known here that another ' +
+    'host made; `rm` forgets one, and touches nothing that lies there. `df` ends with 0, with 3 when use has reached the warning threshold, ' +
     'with 2 when it has reached the critical one; an alarm ends when use has fallen below its threshold by ' +
     '--recovery. `check` checks every disk and ends as `vimg check` does.',
   examples: [
     'datastore create ds1 /mnt/share/disks',
+    'datastore create ds2 /dev/mapper/lun1 /dev/mapper/lun2',
+    'datastore create ds3 --size 20G lun.img',
+    'datastore extend ds3 --size 20G more.img',
     'datastore ls',
     'datastore df --output=json ds1',
     'datastore set ds1 --warning 70 --critical 90',
@@ -47,6 +53,8 @@ export const verb: Verb = defineVerb<Options>({
     ['--warning <percent>', `set: use from which df warns (default ${DEFAULT_THRESHOLDS.warning})`],
     ['--critical <percent>', `set: use from which it is critical (default ${DEFAULT_THRESHOLDS.critical})`],
     ['--recovery <percent>', `set: how far use has to fall again (default ${DEFAULT_THRESHOLDS.recovery})`],
+    ['--force', 'create, extend: also on a device that carries something; it is lost'],
+    ['--size <size>', 'create, extend: make a file of that size, which stands for a device'],
     ['-q, --quiet', 'print only errors'],
   ],
   run(context, operands, options) {
@@ -65,8 +73,9 @@ export const verb: Verb = defineVerb<Options>({
 type Action = (context: Context, operands: readonly string[], options: Options) => Promise<number>;
 
 const ACTIONS: Readonly<Record<string, Action>> = {
-  create: (context, operands, options) => make(context, operands, options, createDirectoryDatastore),
-  add: (context, operands, options) => make(context, operands, options, addDirectoryDatastore),
+  create: (context, operands, options) => make(context, 'create', operands, options),
+  add: (context, operands, options) => make(context, 'add', operands, options),
+  extend,
   ls: list,
   info,
   df: (context, operands, options) => showSpace(context, operands, wantsJson(options.output)),
@@ -77,17 +86,21 @@ const ACTIONS: Readonly<Record<string, Action>> = {
 
 async function make(
   context: Context,
+  action: 'create' | 'add',
   operands: readonly string[],
   options: Options,
-  work: typeof createDirectoryDatastore,
 ): Promise<number> {
-  const [name, folder, extra] = operands;
-  if (name === undefined || folder === undefined) throw usage('Expecting a name and a folder');
-  if (extra !== undefined) throw usage(`Unexpected argument: ${extra}`);
-  const entry = await work(name, folder, context.environment);
+  const entry = await makeDatastore(context, action, operands, options);
   if (options.quiet) return 0;
+  const what = entry.kind === 'directory' ? 'directory datastore in' : 'volume on';
   if (wantsJson(options.output)) context.terminal.json(entryJson(entry));
-  else context.terminal.line(`${name}: directory datastore in ${printable(placesOf(entry))}`);
+  else context.terminal.line(`${entry.name}: ${what} ${printable(placesOf(entry))}`);
+  return 0;
+}
+
+async function extend(context: Context, operands: readonly string[], options: Options): Promise<number> {
+  const line = await extendDatastore(context, operands, options);
+  if (!options.quiet) context.terminal.line(printable(line));
   return 0;
 }
 
@@ -115,7 +128,8 @@ async function list(context: Context, operands: readonly string[], options: Opti
 /** Whether a datastore can be used now; and why not. */
 async function stateOf(entry: DatastoreEntry): Promise<{ state: 'normal' | 'abnormal'; problem?: string }> {
   try {
-    await (await openDatastore(entry, undefined)).close();
+    if (entry.kind === 'vims') await findVolume(entry, deviceAccess);
+    else await (await openDatastore(entry, deviceAccess)).close();
     return { state: 'normal' };
   } catch (error) {
     if (error instanceof VimgError) return { state: 'abnormal', problem: error.message };

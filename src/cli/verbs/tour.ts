@@ -53,7 +53,20 @@ const STEPS: readonly Step[] = [
     why: 'Its files are named NAME:PATH in every verb. This clone stands on a disk outside of it.',
     args: ['clone', 'disk.vvd@before', 'lab:web-2.vvd'],
   },
-  { why: 'Space, and what thin disks were promised.', args: ['datastore', 'df', 'lab'] },
+  {
+    why: 'A datastore can also stand on devices: LUNs, local disks, NBD exports. Here a file stands for a LUN.',
+    args: ['datastore', 'create', 'san', '--size', '1G', 'lun.img'],
+  },
+  { why: 'A disk moves there …', args: ['convert', 'disk.vvd', 'san:db.vvd'] },
+  { why: '… and snapshots and clones work as before.', args: ['snapshot', '-c', 'first', 'san:db.vvd'] },
+  { why: 'A clone beside it.', args: ['clone', 'san:db.vvd@first', 'san:test.vvd'] },
+  { why: 'The chain, inside the datastore.', args: ['chain', 'san:test.vvd'] },
+  {
+    why: 'When space is short, another device makes the datastore larger, while it is in use.',
+    args: ['datastore', 'extend', 'san', '--size', '512M', 'lun2.img'],
+  },
+  { why: 'Every structure of the volume and every disk in it is checked.', args: ['datastore', 'check', 'san'] },
+  { why: 'Space, and what thin disks were promised.', args: ['datastore', 'df'] },
   {
     why: 'The snapshot is not needed any more; the clone still stands on its layer.',
     args: ['snapshot', '-l', 'disk.vvd'],
