@@ -52,6 +52,12 @@ export class VimsVolume {
   static async attach(place: string, devices: readonly BlockDevice[]): Promise<VimsVolume> {
     const description = await readVolume(devices);
     const set = new DeviceSet(devices);
+    if (description.readOnlyCompatible !== 0n && !set.readOnly) {
+      throw new VimgError('UNSUPPORTED', 'The volume has features that are not known; it can only be read', {
+        path: devices[0]?.name ?? '',
+        hint: 'use a newer vimg',
+      });
+    }
     const slot = await readSlot(set, description.uuid, SLOT);
     const journal = await Journal.open(set, description.uuid, {
       cluster: slot.journal,
