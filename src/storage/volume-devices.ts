@@ -101,7 +101,7 @@ export async function refuseUsed(device: BlockDevice, driver: VolumeDriver): Pro
   if (found.length === 0 && (await carriesVolume(device, driver))) found.push('volume VIMS');
   if (found.length === 0) return;
   throw new VimgError('EXISTS', `The device carries ${found.join(', ')}`, {
-    op: 'make a volume on',
+    op: 'create datastore',
     path: device.name,
     hint: 'if nothing on it is needed any more: --force',
   });
