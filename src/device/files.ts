@@ -65,6 +65,12 @@ export async function linkFile(path: string, second: string): Promise<void> {
   await common('link', path, second).link(path, second);
 }
 
+/** Copies a file without its data where its place can do that. @returns false when it cannot, and nothing was done */
+export async function copyInPlace(from: string, to: string): Promise<boolean> {
+  const files = filesOf(from);
+  return files === filesOf(to) && files.copy !== undefined && (await files.copy(from, to));
+}
+
 export function removeFile(path: string): Promise<void> {
   return filesOf(path).remove(path);
 }

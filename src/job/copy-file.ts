@@ -1,7 +1,7 @@
 /** Copying a file as it is, whatever it holds: holes stay holes, and the copy gets its name when it is complete. */
 import { isVimgError } from '../base/errors.ts';
 import { folderOf } from '../device/file-path.ts';
-import { openFile } from '../device/files.ts';
+import { copyInPlace, openFile } from '../device/files.ts';
 import { PendingFile } from '../image/pending-file.ts';
 import type { FormatRegistry } from '../image/registry.ts';
 import { keepParent } from '../image/whole-file.ts';
@@ -17,7 +17,7 @@ const PARALLEL = 4;
  * Copies a file to another name, also from one place to another. An older file of that name is replaced at the end, in
  * one step; whatever fails before leaves nothing. Durable when this returns.
  *
- * @returns bytes of data that were copied
+ * @returns bytes of data that were copied; 0 where the place lets both have the same data until one is written
  * @throws VimgError `NOT_FOUND`; `LOCKED` when the source is being written, or the old target is in use; `NO_SPACE`,
  *   `CANCELLED`, `IO`
  */
@@ -34,6 +34,11 @@ export async function copyFile(
     meter.phase('copying', meter.active ? await countDataBytes(source, cancel) : source.size);
     const pending = await PendingFile.begin(to);
     try {
+      if (await copyInPlace(from, pending.path)) {
+        await finish(from, pending, options.formats);
+        meter.phase('done');
+        return 0;
+      }
       const target = await openFile(pending.path, { create: 'exclusive', lock: 'write' });
       let copied: number;
       try {
@@ -60,9 +65,7 @@ export async function copyFile(
       } finally {
         await target.close();
       }
-      if (folderOf(from) !== folderOf(to))
-        await keepParent(from, pending.path, pending.target, options.formats);
-      await pending.commit(true);
+      await finish(from, pending, options.formats);
       meter.phase('done');
       return copied;
     } catch (error) {
@@ -73,4 +76,11 @@ export async function copyFile(
   } finally {
     await source.close();
   }
+}
+
+/** The copy is complete: it finds its parent from where it will be, and gets its name. */
+async function finish(from: string, pending: PendingFile, formats: FormatRegistry): Promise<void> {
+  if (folderOf(from) !== folderOf(pending.target))
+    await keepParent(from, pending.path, pending.target, formats);
+  await pending.commit(true);
 }

@@ -41,6 +41,10 @@ export class LazyFiles implements FileSystem {
     await (await this.#files()).link(path, second);
   }
 
+  async copy(path: string, target: string): Promise<boolean> {
+    return (await (await this.#files()).copy?.(path, target)) ?? false;
+  }
+
   async remove(path: string): Promise<void> {
     await (await this.#files()).remove(path);
   }

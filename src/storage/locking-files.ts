@@ -100,6 +100,10 @@ export class LockingFiles implements FileSystem {
     return this.#turns.take(() => this.#files.link(path, second));
   }
 
+  copy(path: string, target: string): Promise<boolean> {
+    return this.#turns.take(async () => (await this.#files.copy?.(path, target)) ?? false);
+  }
+
   remove(path: string): Promise<void> {
     return this.#turns.take(() => this.#files.remove(path));
   }

@@ -248,6 +248,8 @@ class PlaceConnection {
         return files.rename(path, to);
       case 'link':
         return files.link(path, to);
+      case 'copy':
+        return (await files.copy?.(path, to)) ?? false;
       case 'remove':
         return files.remove(path);
       case 'makeFolder':

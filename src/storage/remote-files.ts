@@ -145,6 +145,10 @@ export class RemoteFiles implements FileSystem {
     await this.#ask('link', path, to);
   }
 
+  async copy(path: string, target: string): Promise<boolean> {
+    return (await this.#ask('copy', path, target)) === true;
+  }
+
   async remove(path: string): Promise<void> {
     await this.#ask('remove', path);
   }

@@ -153,7 +153,7 @@ export class VolumePlace implements FileSystem {
   }
 
   /** Does what must not be done twice: after a kill it is not known whether it was done. */
-  async #once(op: string, path: string, work: (files: FileSystem) => Promise<void>): Promise<void> {
+  async #once<T>(op: string, path: string, work: (files: FileSystem) => Promise<T>): Promise<T> {
     for (;;) {
       const access = await this.access();
       try {
@@ -217,6 +217,10 @@ export class VolumePlace implements FileSystem {
 
   link(path: string, second: string): Promise<void> {
     return this.#once('link', path, (files) => files.link(path, second));
+  }
+
+  copy(path: string, target: string): Promise<boolean> {
+    return this.#once('copy', path, async (files) => (await files.copy?.(path, target)) ?? false);
   }
 
   remove(path: string): Promise<void> {

@@ -52,6 +52,8 @@ export class Metadata {
   readonly #release: (clusters: readonly number[]) => void;
   #sequence: number;
   #changing = false;
+  /** The commit that has taken its images. */
+  #writing: Promise<void> = Promise.resolve();
   #failure: VimgError | undefined;
 
   /**
@@ -228,8 +230,8 @@ export class Metadata {
     const journal = this.#journal as Journal;
     const { images, freed } = await this.#turn.take(() => this.#takeImages());
     try {
-      await this.devices.flush();
-      if (images.length > 0) await this.#append(journal, images);
+      this.#writing = this.#write(journal, images);
+      await this.#writing;
     } catch (error) {
       this.#failure = new VimgError('IO', 'The volume could not be written; nothing more is changed on it', {
         op: 'commit',
@@ -274,6 +276,12 @@ export class Metadata {
     return { images, freed };
   }
 
+  /** Data first, then the record. */
+  async #write(journal: Journal, images: readonly Image[]): Promise<void> {
+    await this.devices.flush();
+    if (images.length > 0) await this.#append(journal, images);
+  }
+
   async #append(journal: Journal, images: readonly Image[]): Promise<void> {
     const sequence = this.#sequence;
     if (Journal.recordBlocks(images.length) > journal.room) await this.#checkpoint(journal, sequence);
@@ -291,6 +299,26 @@ export class Metadata {
     await this.devices.flush();
     await journal.clear(next);
     this.#awaiting.clear();
+  }
+
+  /**
+   * Runs `work` while all metadata is in its places on the devices and nobody changes any: what changes none goes on.
+   *
+   * @throws VimgError `IO` when it could not be written
+   */
+  async atRest<T>(work: () => Promise<T>): Promise<T> {
+    for (;;) {
+      await this.flush();
+      let rested = false;
+      const result = await this.#turn.take(async () => {
+        await this.#writing;
+        if (this.#running.size > 0) return undefined;
+        rested = true;
+        if (this.#journal) await this.#checkpoint(this.#journal, this.#sequence + 1);
+        return work();
+      });
+      if (rested) return result as T;
+    }
   }
 
   /** Makes everything durable and the journal empty. Nothing may be changed at the same time. */

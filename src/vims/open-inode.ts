@@ -39,7 +39,9 @@ export class OpenInode {
   /** Where the furthest write ends that was begun. */
   issuedEnd: number;
   /** What lies behind the end of the file is being zeroed, since the file grows over it: who writes there waits. */
-  tail: ZeroedTail | undefined;
+  readonly tails: Set<ZeroedTail> = new Set();
+  /** How far entries were changed for what was written: the size on disk is not less. */
+  coveredEnd = 0;
   /** While it is being copied nobody writes. */
   frozen: Promise<void> | undefined;
   /** The content changed since `#modifiedNs` was set. */
@@ -99,8 +101,17 @@ export class OpenInode {
     this.core.metadata.wrote();
   }
 
+  /** Lets the file on disk reach as far as what an operation says was written. */
+  cover(operation: Operation, end: number): void {
+    this.coveredEnd = Math.max(this.coveredEnd, end);
+    if (end <= getU64(this.block.view, INODE_AT.size)) return;
+    operation.edit(this.block);
+    setU64(this.block.view, INODE_AT.size, end);
+  }
+
   setSize(size: number): void {
     this.size = size;
+    this.coveredEnd = Math.min(this.coveredEnd, size);
     this.issuedEnd = size;
     this.changed(size);
     this.core.metadata.addLate(this.#late);
@@ -108,11 +119,12 @@ export class OpenInode {
 
   #writeAttributes(operation: Operation): void {
     const { view } = this.block;
-    const sizeChanged = getU64(view, INODE_AT.size) !== this.size;
+    const size = Math.max(this.size, this.coveredEnd);
+    const sizeChanged = getU64(view, INODE_AT.size) !== size;
     this.#settleTime();
     if (!sizeChanged && !this.#timeIsDue) return;
     operation.edit(this.block);
-    if (!this.inline) setU64(view, INODE_AT.size, this.size);
+    if (!this.inline) setU64(view, INODE_AT.size, size);
     view.setBigUint64(INODE_AT.modifiedNs, this.#modifiedNs, true);
     this.#timeIsDue = false;
   }

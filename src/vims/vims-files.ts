@@ -195,13 +195,20 @@ export class VimsFiles implements FileSystem {
     await this.#core.metadata.flush();
   }
 
-  /**
-   * Makes `target` a copy of a file, whatever it was before: both have the same clusters until one of them is written.
-   * Takes as long as the file has clusters, not bytes. At one instant; durable once flushed.
-   *
-   * @throws VimgError `NO_SPACE`; `LIMIT` when too many files share a cluster
-   */
-  async copy(path: string, target: string): Promise<void> {
+  /** Both have the same clusters until one of them is written. Takes as long as the file has clusters, not bytes. */
+  async copy(path: string, target: string): Promise<boolean> {
+    if (await this.status(target))
+      throw new VimgError('EXISTS', 'File exists', { op: 'create', path: target });
+    try {
+      await this.#copyNow(path, target);
+      return true;
+    } catch (error) {
+      if (isVimgError(error, 'LIMIT')) return false; // too many share a cluster already
+      throw error;
+    }
+  }
+
+  async #copyNow(path: string, target: string): Promise<void> {
     const source = await this.#told(path, () => this.#findOrMake(path, undefined));
     try {
       if (kindOf(source.block) !== 'file')

@@ -53,8 +53,11 @@ async function zeroNow(inode: OpenInode, offset: number, length: number, mode: Z
 }
 
 async function growTo(inode: OpenInode, end: number): Promise<void> {
-  await zeroTail(inode, end);
-  inode.issuedEnd = Math.max(inode.issuedEnd, end);
+  const start = inode.issuedEnd;
+  if (end > start) {
+    inode.issuedEnd = end;
+    await zeroTail(inode, start, end);
+  }
   inode.changed(end);
 }
 

@@ -72,7 +72,7 @@ describe('a volume', () => {
     const file = await volume.files.open('ds:disk', { create: 'exclusive' });
     await file.pwrite(Buffer.alloc(10 * MiB, 1), 0);
     const used = (await volume.capacity()).used;
-    await volume.files.copy('ds:disk', 'ds:copy');
+    expect(await volume.files.copy('ds:disk', 'ds:copy')).toBe(true);
     expect((await volume.capacity()).used).toBe(used);
     await file.pwrite(Buffer.alloc(4096, 2), 5000);
     const copy = await volume.files.open('ds:copy', {});

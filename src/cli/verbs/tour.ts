@@ -65,7 +65,10 @@ const STEPS: readonly Step[] = [
     why: 'When space is short, another device makes the datastore larger, while it is in use.',
     args: ['datastore', 'extend', 'san', '--size', '512M', 'lun2.img'],
   },
-  { why: 'Every structure of the volume and every disk in it is checked.', args: ['datastore', 'check', 'san'] },
+  {
+    why: 'Every structure of the volume and every disk in it is checked.',
+    args: ['datastore', 'check', 'san'],
+  },
   { why: 'Space, and what thin disks were promised.', args: ['datastore', 'df'] },
   {
     why: 'The snapshot is not needed any more; the clone still stands on its layer.',
