@@ -39,9 +39,7 @@ export class OpenInode {
   /** Where the furthest write ends that was begun. */
   issuedEnd: number;
   /** What lies behind the end of the file is being zeroed, since the file grows over it: who writes there waits. */
-  readonly tails: Set<ZeroedTail> = new Set();
-  /** How far entries were changed for what was written: the size on disk is not less. */
-  coveredEnd = 0;
+  tail: ZeroedTail | undefined;
   /** While it is being copied nobody writes. */
   frozen: Promise<void> | undefined;
   /** The content changed since `#modifiedNs` was set. */
@@ -101,17 +99,8 @@ export class OpenInode {
     this.core.metadata.wrote();
   }
 
-  /** Lets the file on disk reach as far as what an operation says was written. */
-  cover(operation: Operation, end: number): void {
-    this.coveredEnd = Math.max(this.coveredEnd, end);
-    if (end <= getU64(this.block.view, INODE_AT.size)) return;
-    operation.edit(this.block);
-    setU64(this.block.view, INODE_AT.size, end);
-  }
-
   setSize(size: number): void {
     this.size = size;
-    this.coveredEnd = Math.min(this.coveredEnd, size);
     this.issuedEnd = size;
     this.changed(size);
     this.core.metadata.addLate(this.#late);
@@ -119,12 +108,11 @@ export class OpenInode {
 
   #writeAttributes(operation: Operation): void {
     const { view } = this.block;
-    const size = Math.max(this.size, this.coveredEnd);
-    const sizeChanged = getU64(view, INODE_AT.size) !== size;
+    const sizeChanged = getU64(view, INODE_AT.size) !== this.size;
     this.#settleTime();
     if (!sizeChanged && !this.#timeIsDue) return;
     operation.edit(this.block);
-    if (!this.inline) setU64(view, INODE_AT.size, size);
+    if (!this.inline) setU64(view, INODE_AT.size, this.size);
     view.setBigUint64(INODE_AT.modifiedNs, this.#modifiedNs, true);
     this.#timeIsDue = false;
   }

@@ -47,13 +47,16 @@ export function writeContent(inode: OpenInode, buffer: Uint8Array, offset: numbe
   // who waits for the file to thaw is not under way: the copy waits for that
   const before = inode.frozen ?? tailBefore(inode, offset, buffer.length);
   if (before !== undefined) return before.then(() => writeContent(inode, buffer, offset));
-  const start = inode.issuedEnd;
-  const end = offset + buffer.length;
-  if (end > start) inode.issuedEnd = end;
-  if (inode.inline || (offset > start && start % PIECE !== 0)) {
-    return inode.writes.track(writeBehindGap(inode, buffer, offset, start));
+  if (inode.inline || leavesGap(inode, offset)) {
+    return inode.writes.track(writeLater(inode, buffer, offset));
   }
-  const writing = attempt(inode, () => writeParts(inode, buffer, offset));
+  return writeWithoutGap(inode, buffer, offset);
+}
+
+function writeWithoutGap(inode: OpenInode, buffer: Uint8Array, offset: number): MaybePromise<void> {
+  const end = offset + buffer.length;
+  if (end > inode.issuedEnd) inode.issuedEnd = end;
+  const writing = writeParts(inode, buffer, offset);
   if (!isPromise(writing)) {
     inode.changed(end);
     return;
@@ -61,50 +64,44 @@ export function writeContent(inode: OpenInode, buffer: Uint8Array, offset: numbe
   return inode.writes.track(writing.then(() => inode.changed(end)));
 }
 
-/** What was written of a write that failed is in the file, and so is everything in front of it. */
-function attempt(inode: OpenInode, work: () => MaybePromise<void>): MaybePromise<void> {
-  const writing = work();
-  if (!isPromise(writing)) return;
-  return writing.catch((error: unknown) => {
-    inode.changed(inode.coveredEnd);
-    throw error;
-  });
+/** Whether there would be bytes between the end of the file and the write that nobody wrote. */
+function leavesGap(inode: OpenInode, offset: number): boolean {
+  return offset > inode.issuedEnd && inode.issuedEnd % PIECE !== 0;
 }
 
-async function writeBehindGap(
-  inode: OpenInode,
-  buffer: Uint8Array,
-  offset: number,
-  start: number,
-): Promise<void> {
-  await zeroTail(inode, start, offset);
-  await attempt(inode, () => writeParts(inode, buffer, offset));
-  inode.changed(offset + buffer.length);
+async function writeLater(inode: OpenInode, buffer: Uint8Array, offset: number): Promise<void> {
+  if (inode.inline) await leaveInode(inode);
+  if (leavesGap(inode, offset)) await zeroTail(inode, offset);
+  const end = offset + buffer.length;
+  if (end > inode.issuedEnd) inode.issuedEnd = end;
+  await writeParts(inode, buffer, offset);
+  inode.changed(end);
 }
 
 /**
- * Makes what lies behind the old end of a file, `start`, read as zeroes where it grows over it: a cut leaves bytes there,
- * and so does a write that a crash came before. Behind that piece nothing is written. Who writes there meanwhile waits.
+ * Makes what lies behind the end of the file, up to `end`, read as zeroes when the file grows over it: a cut leaves
+ * bytes there, and so does a write that a crash came before.
  */
-export async function zeroTail(inode: OpenInode, start: number, end: number): Promise<void> {
-  const stop = Math.max(start, Math.min(end, Math.ceil(start / PIECE) * PIECE));
+export async function zeroTail(inode: OpenInode, end: number): Promise<void> {
+  while (inode.tail !== undefined) await inode.tail.done;
+  const start = inode.issuedEnd;
+  const stop = Math.min(end, Math.ceil(start / PIECE) * PIECE);
+  if (stop <= start) return;
+  inode.issuedEnd = stop;
   const zeroing = zeroWritten(inode, start, stop);
   const done = zeroing.then(
     () => undefined,
     () => undefined,
   );
-  const tail = { start, end: stop, done };
-  inode.tails.add(tail);
+  inode.tail = { start, end: stop, done };
   try {
     await zeroing;
   } finally {
-    inode.tails.delete(tail);
+    inode.tail = undefined;
   }
 }
 
 async function zeroWritten(inode: OpenInode, start: number, stop: number): Promise<void> {
-  if (inode.inline) await leaveInode(inode);
-  if (start === stop) return;
   const { written } = await readMapped(inode, Math.floor(start / CLUSTER));
   if ((written & piecesTouched(start % CLUSTER, stop - start)) !== 0) {
     await writeParts(inode, new Uint8Array(stop - start), start);
@@ -113,10 +110,8 @@ async function zeroWritten(inode: OpenInode, start: number, stop: number): Promi
 
 /** What a change of a range has to wait for: a tail that is being zeroed there. */
 export function tailBefore(inode: OpenInode, offset: number, length: number): Promise<void> | undefined {
-  for (const tail of inode.tails) {
-    if (offset < tail.end && tail.start < offset + length) return tail.done;
-  }
-  return undefined;
+  const { tail } = inode;
+  return tail !== undefined && offset < tail.end && tail.start < offset + length ? tail.done : undefined;
 }
 
 /** A run of clusters that is written in place. */
@@ -184,27 +179,20 @@ async function writeNew(inode: OpenInode, index: number, inside: number, data: U
   try {
     const before = await readMapped(inode, index);
     const touched = piecesTouched(inside, data.length);
-    const end = index * CLUSTER + inside + data.length;
     const { devices, space } = inode.core;
     const copies = before.shared && (await space.count(before.cluster)) > 1;
     if (before.cluster !== 0 && !copies) {
       await writeWithZeroes(inode, before.cluster, before.written, inside, data);
       const written = before.written | touched;
       if (written === before.written && !before.shared) return;
-      await changeEntry(inode, index, before, { cluster: before.cluster, written, shared: false }, end);
+      await changeEntry(inode, index, before, { cluster: before.cluster, written, shared: false });
       return;
     }
     const cluster = await inode.reserve(index);
     try {
       if (copies) await copyOver(inode, before, cluster, inside, data);
       else await writeWithZeroes(inode, cluster, 0, inside, data);
-      await changeEntry(
-        inode,
-        index,
-        before,
-        { cluster, written: before.written | touched, shared: false },
-        end,
-      );
+      await changeEntry(inode, index, before, { cluster, written: before.written | touched, shared: false });
     } catch (error) {
       await devices.drained(); // a part of the write may still be on its way
       space.giveBack({ cluster, length: 1 });
@@ -267,18 +255,12 @@ function runsOf(pieces: number): [from: number, to: number][] {
   return runs;
 }
 
-/**
- * Lets an entry say something else; the counts follow. The caller is in the gate.
- *
- * @param end where in the file what was written ends: the file on disk reaches so far from this operation on, so that
- *   nothing that was written is ever behind its end
- */
+/** Lets an entry say something else; the counts follow. The caller is in the gate. */
 export async function changeEntry(
   inode: OpenInode,
   index: number,
   before: Mapped,
   after: Mapped,
-  end = 0,
 ): Promise<void> {
   const { metadata, space } = inode.core;
   await metadata.change(async (operation) => {
@@ -292,7 +274,6 @@ export async function changeEntry(
       }
     }
     setEntry(place.block.view, place.offset, after.cluster, after.written, after.shared);
-    inode.cover(operation, end);
   });
 }
 

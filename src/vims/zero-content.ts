@@ -53,11 +53,8 @@ async function zeroNow(inode: OpenInode, offset: number, length: number, mode: Z
 }
 
 async function growTo(inode: OpenInode, end: number): Promise<void> {
-  const start = inode.issuedEnd;
-  if (end > start) {
-    inode.issuedEnd = end;
-    await zeroTail(inode, start, end);
-  }
+  await zeroTail(inode, end);
+  inode.issuedEnd = Math.max(inode.issuedEnd, end);
   inode.changed(end);
 }
 
