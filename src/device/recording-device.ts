@@ -5,6 +5,9 @@
  * A change enters the log when it is issued, since from then on it may reach the medium. A flush enters the log when
  * it succeeded, and marks every change that had completed when the flush was called: those, and only those, are
  * durable in any crash after it. The marks cost one visit a change.
+ *
+ * Several devices can write one log, so that a moment of it is one moment for all of them. A flush of one device makes
+ * only its own changes durable.
  */
 import type { MaybePromise } from '../base/maybe-promise.ts';
 import type { BlockDevice, WriteZeroesOptions } from './block-device.ts';
@@ -23,14 +26,28 @@ export type Change =
   | { readonly kind: 'resize'; readonly size: number };
 
 /** An entry of the log: a change, with the index of the flush that made it durable; or that flush. */
-export type RecordedEvent = (Change & { durableAt: number | undefined }) | { readonly kind: 'flush' };
+export type RecordedEvent = { readonly device: number } & (
+  | (Change & { durableAt: number | undefined })
+  | { readonly kind: 'flush' }
+);
 
 type RecordedChange = Exclude<RecordedEvent, { kind: 'flush' }>;
 
 export class RecordingDevice extends ForwardingDevice {
-  #events: RecordedEvent[] = [];
+  readonly #events: RecordedEvent[];
+  readonly #device: number;
   /** Changes that completed and no flush covers yet. */
   #completed: RecordedChange[] = [];
+
+  /**
+   * @param log where entries go: that of several devices, or its own
+   * @param device which of the devices of the log this is
+   */
+  constructor(inner: BlockDevice, log: RecordedEvent[] = [], device = 0) {
+    super(inner);
+    this.#events = log;
+    this.#device = device;
+  }
 
   /**
    * The log so far. In a crash after the first `n` entries, the change at index `i < n` is on the medium for certain
@@ -40,12 +57,10 @@ export class RecordingDevice extends ForwardingDevice {
     return this.#events;
   }
 
-  /** Starts a new log and returns the old one. Nothing may be under way. */
+  /** Starts a new log and returns the old one. Nothing may be under way, and the log must be its own. */
   takeEvents(): readonly RecordedEvent[] {
-    const events = this.#events;
-    this.#events = [];
     this.#completed = [];
-    return events;
+    return this.#events.splice(0);
   }
 
   override pwrite(buffer: Uint8Array, offset: number): MaybePromise<void> {
@@ -78,7 +93,7 @@ export class RecordingDevice extends ForwardingDevice {
   }
 
   #log(change: Change): RecordedChange {
-    const event: RecordedChange = { ...change, durableAt: undefined };
+    const event: RecordedChange = { ...change, device: this.#device, durableAt: undefined };
     this.#events.push(event);
     return event;
   }
@@ -95,7 +110,7 @@ export class RecordingDevice extends ForwardingDevice {
 
   #flushed(covered: readonly RecordedChange[]): void {
     for (const event of covered) event.durableAt = this.#events.length;
-    this.#events.push({ kind: 'flush' });
+    this.#events.push({ kind: 'flush', device: this.#device });
   }
 }
 

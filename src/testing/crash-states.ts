@@ -11,14 +11,19 @@ const SECTOR = 512;
 
 export class CrashStates {
   readonly #events: readonly RecordedEvent[];
+  readonly #device: number;
   /** The medium with every change before `#done`: all of them durable at any later moment. */
   readonly #base: MemoryDevice;
   #done = 0;
 
-  /** @param start the medium before the first event; it is not changed */
-  constructor(start: MemoryDevice, events: readonly RecordedEvent[]) {
+  /**
+   * @param start the medium before the first event; it is not changed
+   * @param device which device's medium it is, when several wrote the log: ask for the same position of each
+   */
+  constructor(start: MemoryDevice, events: readonly RecordedEvent[], device = 0) {
     this.#base = start.fork();
     this.#events = events;
+    this.#device = device;
   }
 
   /**
@@ -27,8 +32,9 @@ export class CrashStates {
    */
   at(position: number, random: SeededRandom): MemoryDevice {
     const events = this.#events;
-    while (this.#done < position && isDurable(events[this.#done] as RecordedEvent, position)) {
-      apply(events[this.#done] as RecordedEvent, this.#base, random);
+    while (this.#done < position && this.#isSettled(events[this.#done] as RecordedEvent, position)) {
+      const event = events[this.#done] as RecordedEvent;
+      if (event.device === this.#device) apply(event, this.#base, random);
       this.#done++;
     }
     const medium = this.#base.fork();
@@ -36,10 +42,15 @@ export class CrashStates {
     const lost = random.pick([0.02, 0.3, 0.5, 0.7, 0.98]);
     for (let i = this.#done; i < position; i++) {
       const event = events[i] as RecordedEvent;
+      if (event.device !== this.#device) continue;
       if (isDurable(event, position)) apply(event, medium, random);
       else if (random.below(1000) / 1000 >= lost) applyPart(event, medium, random);
     }
     return medium;
+  }
+
+  #isSettled(event: RecordedEvent, position: number): boolean {
+    return event.device !== this.#device || isDurable(event, position);
   }
 }
 

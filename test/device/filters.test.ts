@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { SeededRandom } from '../../src/base/random.ts';
 import {
   applyChange,
   CountDevice,
@@ -6,11 +7,12 @@ import {
   FaultDevice,
   JoinedDevice,
   MemoryDevice,
+  type RecordedEvent,
   RecordingDevice,
   SubDevice,
   ThrottleDevice,
 } from '../../src/device/index.ts';
-import { ManualClock, patterned } from '../../src/testing/index.ts';
+import { CrashStates, ManualClock, patterned } from '../../src/testing/index.ts';
 
 const KiB = 1024;
 
@@ -151,6 +153,27 @@ describe('RecordingDevice', () => {
     await expect((async () => device.flush())()).rejects.toMatchObject({ code: 'IO' });
     expect(device.takeEvents()).toMatchObject([{ kind: 'write', durableAt: undefined }]);
     expect(device.events).toEqual([]);
+  });
+
+  it('shares a log with other devices, and a flush makes only its own changes durable', async () => {
+    const log: RecordedEvent[] = [];
+    const start = [MemoryDevice.create(4 * KiB), MemoryDevice.create(4 * KiB)] as const;
+    const devices = start.map((memory, i) => new RecordingDevice(memory.fork(), log, i));
+    for (const [i, device] of devices.entries()) await device.pwrite(Buffer.alloc(512, i + 1), 0);
+    await devices[1]?.flush();
+    expect(log.map(({ kind, device }) => [kind, device])).toEqual([
+      ['write', 0],
+      ['write', 1],
+      ['flush', 1],
+    ]);
+    const random = new SeededRandom(1);
+    const seen = new Set<string>();
+    const states = start.map((memory, i) => new CrashStates(memory, log, i));
+    for (let i = 0; i < 50; i++) {
+      const media = states.map((each) => each.at(3, random));
+      seen.add(media.map((medium) => medium.snapshot()[0]).join());
+    }
+    expect([...seen].sort()).toEqual(['0,2', '1,2']);
   });
 });
 
