@@ -18,6 +18,8 @@ interface Span {
 export class DeviceSet {
   readonly #devices: BlockDevice[];
   #span: Span = { underWay: 0, ended: undefined };
+  /** Ends when the transfers of all earlier spans have. */
+  #older: Promise<void> = Promise.resolve();
 
   constructor(devices: readonly BlockDevice[]) {
     this.#devices = [...devices];
@@ -54,18 +56,18 @@ export class DeviceSet {
   /** Reads `inside` bytes from the start of a cluster; may go on into the clusters behind it. */
   read(buffer: Uint8Array, cluster: number, inside: number): MaybePromise<void> {
     const device = this.device(deviceOfCluster(cluster));
-    return this.#counted(device.pread(buffer, clusterOffset(cluster) + inside));
+    return this.#counted(() => device.pread(buffer, clusterOffset(cluster) + inside));
   }
 
   write(buffer: Uint8Array, cluster: number, inside: number): MaybePromise<void> {
     const device = this.device(deviceOfCluster(cluster));
-    return this.#counted(device.pwrite(buffer, clusterOffset(cluster) + inside));
+    return this.#counted(() => device.pwrite(buffer, clusterOffset(cluster) + inside));
   }
 
   zero(cluster: number, inside: number, length: number): MaybePromise<void> {
     const device = this.device(deviceOfCluster(cluster));
     const options = { keepAllocated: true };
-    return this.#counted(device.writeZeroes(clusterOffset(cluster) + inside, length, options));
+    return this.#counted(() => device.writeZeroes(clusterOffset(cluster) + inside, length, options));
   }
 
   /** Tells a device that a cluster is not needed. What it makes of that is its own affair. */
@@ -88,15 +90,24 @@ export class DeviceSet {
   /** Ends when every transfer that is under way now has ended. */
   async drained(): Promise<void> {
     const span = this.#span;
-    if (span.underWay === 0) return;
-    const later: Span = { underWay: 0, ended: undefined };
-    this.#span = later;
-    await new Promise<void>((resolve) => {
-      span.ended = resolve;
-    });
+    if (span.underWay > 0) {
+      this.#span = { underWay: 0, ended: undefined };
+      const ended = new Promise<void>((resolve) => {
+        span.ended = resolve;
+      });
+      this.#older = this.#older.then(() => ended);
+    }
+    await this.#older;
   }
 
-  #counted(work: MaybePromise<void>): MaybePromise<void> {
+  /** A transfer that cannot even begin ends like one that fails later: others of the same request may be under way. */
+  #counted(transfer: () => MaybePromise<void>): MaybePromise<void> {
+    let work: MaybePromise<void>;
+    try {
+      work = transfer();
+    } catch (error) {
+      return Promise.reject(error);
+    }
     if (!isPromise(work)) return;
     const span = this.#span;
     span.underWay++;

@@ -38,8 +38,12 @@ export class OpenInode {
   size: number;
   /** Where the furthest write ends that was begun. */
   issuedEnd: number;
-  /** What lies behind the end of the file is being zeroed, since the file grows over it: who writes there waits. */
-  tail: ZeroedTail | undefined;
+  /** Changes under way that the file grows with. */
+  growing = 0;
+  /** A change failed that the file would have grown with: there may be data behind its end. */
+  untidy = false;
+  /** Parts behind the end of the file that are being zeroed: who writes there waits. */
+  readonly tails: Set<ZeroedTail> = new Set<ZeroedTail>();
   /** While it is being copied nobody writes. */
   frozen: Promise<void> | undefined;
   /** The content changed since `#modifiedNs` was set. */

@@ -1,12 +1,13 @@
 /** Reading a file: from its clusters straight into the caller's buffer, in the same tick where the way is in memory. */
 import { isPromise, type MaybePromise } from '../base/maybe-promise.ts';
 import type { Extent } from '../device/block-device.ts';
-import { findEntry, readEntries } from './block-tree.ts';
+import { findEntry, nextLeaf, readEntries } from './block-tree.ts';
 import { entryCluster, entryWritten, writtenRun } from './cluster-map.ts';
 import { ALL_PIECES, CLUSTER } from './geometry.ts';
 import { inlineContent } from './inode.ts';
 import { INODE_AT, ROOT_ENTRIES, TREE_AT, TREE_ENTRIES } from './layout.ts';
 import type { OpenInode } from './open-inode.ts';
+import { settleAll } from './write-parts.ts';
 
 /** Fills `buffer`. The range lies inside the file. */
 export function readContent(inode: OpenInode, buffer: Uint8Array, offset: number): MaybePromise<void> {
@@ -14,57 +15,74 @@ export function readContent(inode: OpenInode, buffer: Uint8Array, offset: number
     buffer.set(inlineContent(inode.block).subarray(offset, offset + buffer.length));
     return;
   }
-  return readFrom(inode, buffer, offset, 0, undefined);
+  return readFrom(inode, buffer, offset, 0, []);
 }
 
+/** Reads from `start` on, while earlier parts are being read. When it fails, nothing is under way any more. */
 function readFrom(
   inode: OpenInode,
   buffer: Uint8Array,
   offset: number,
   start: number,
-  underWay: Promise<void>[] | undefined,
+  pending: Promise<void>[],
 ): MaybePromise<void> {
-  const { metadata, devices } = inode.core;
-  let pending = underWay;
-  for (let done = start; done < buffer.length; ) {
-    const index = Math.floor((offset + done) / CLUSTER);
-    const inside = (offset + done) % CLUSTER;
-    const place = findEntry(metadata, inode.block, index);
-    if (typeof place === 'number') {
-      return readAfter(inode, place, () => readFrom(inode, buffer, offset, done, pending ?? []));
-    }
-    const rest = buffer.length - done;
-    let length = Math.min(rest, CLUSTER - inside);
-    const view = place?.block.view;
-    const cluster = place && view ? entryCluster(view, place.offset) : 0;
-    if (place === undefined || view === undefined || cluster === 0) {
-      buffer.fill(0, done, done + length);
+  try {
+    for (let done = start; done < buffer.length; ) {
+      const length = readPart(inode, buffer, offset, done, pending);
+      if (length < 0) return readAfter(inode, -length, pending, () => readFrom(inode, buffer, offset, done, pending));
       done += length;
-      continue;
     }
-    const run = writtenRun(entryWritten(view, place.offset), inside);
-    if (!run.written) {
-      length = Math.min(length, run.length);
-      buffer.fill(0, done, done + length);
-      done += length;
-      continue;
-    }
-    length = Math.min(
-      rest,
-      inside + run.length === CLUSTER ? run.length + follow(inode, place, cluster) : run.length,
-    );
-    const reading = devices.read(buffer.subarray(done, done + length), cluster, inside);
-    if (isPromise(reading)) {
-      if (done === 0 && length === buffer.length) return reading;
-      (pending ??= []).push(reading);
-    }
-    done += length;
+  } catch (error) {
+    pending.push(Promise.reject(error)); // the others must end first: they use the buffer
   }
-  if (pending && pending.length > 0) return Promise.all(pending).then(() => undefined);
+  if (pending.length > 0) return pending.length === 1 ? pending[0] : settleAll(pending);
 }
 
-async function readAfter(inode: OpenInode, missing: number, work: () => MaybePromise<void>): Promise<void> {
-  await inode.core.metadata.read('tree', missing, inode.block.address);
+/** Begins to read what lies together. @returns its bytes; or the negative address of a block to be read first */
+function readPart(
+  inode: OpenInode,
+  buffer: Uint8Array,
+  offset: number,
+  done: number,
+  pending: Promise<void>[],
+): number {
+  const { metadata, devices } = inode.core;
+  const inside = (offset + done) % CLUSTER;
+  const place = findEntry(metadata, inode.block, Math.floor((offset + done) / CLUSTER));
+  if (typeof place === 'number') return -place;
+  const rest = buffer.length - done;
+  const view = place?.block.view;
+  const cluster = place && view ? entryCluster(view, place.offset) : 0;
+  if (place === undefined || view === undefined || cluster === 0) {
+    const length = Math.min(rest, CLUSTER - inside);
+    buffer.fill(0, done, done + length);
+    return length;
+  }
+  const run = writtenRun(entryWritten(view, place.offset), inside);
+  if (!run.written) {
+    const length = Math.min(rest, run.length);
+    buffer.fill(0, done, done + length);
+    return length;
+  }
+  const behind = inside + run.length === CLUSTER ? follow(inode, place, cluster) : 0;
+  const length = Math.min(rest, run.length + behind);
+  const reading = devices.read(buffer.subarray(done, done + length), cluster, inside);
+  if (isPromise(reading)) pending.push(reading);
+  return length;
+}
+
+async function readAfter(
+  inode: OpenInode,
+  missing: number,
+  pending: Promise<void>[],
+  work: () => MaybePromise<void>,
+): Promise<void> {
+  try {
+    await inode.core.metadata.read('tree', missing, inode.block.address);
+  } catch (error) {
+    await Promise.allSettled(pending);
+    throw error;
+  }
   await work();
 }
 
@@ -101,7 +119,8 @@ export async function contentStatus(inode: OpenInode, offset: number, length: nu
     const index = Math.floor((offset + done) / CLUSTER);
     const entries = await readEntries(metadata, inode.block, index);
     if (!entries) {
-      if (!add(true, false, CLUSTER - ((offset + done) % CLUSTER))) break;
+      const next = (await nextLeaf(metadata, inode.block, index)) ?? Number.POSITIVE_INFINITY;
+      if (!add(true, false, Math.min(length, Math.max(next, index + 1) * CLUSTER - offset) - done)) break;
       continue;
     }
     if (

@@ -24,15 +24,20 @@ export class ModelSteps {
   readonly #world: ModelVolume;
   readonly #random: SeededRandom;
   readonly #most: number;
+  readonly #hungry: boolean;
   /** What was done, for a failure to tell. */
   readonly log: string[] = [];
   #version = 0;
 
-  /** @param most operations at the same time */
-  constructor(world: ModelVolume, most: number) {
+  /**
+   * @param most operations at the same time
+   * @param hungry takes much space, so that the volume is full often
+   */
+  constructor(world: ModelVolume, most: number, hungry: boolean) {
     this.#world = world;
     this.#random = world.random;
     this.#most = most;
+    this.#hungry = hungry;
   }
 
   /** A few operations at once. */
@@ -243,6 +248,7 @@ export class ModelSteps {
 
   #length(): number {
     const random = this.#random;
+    if (this.#hungry && random.oneIn(2)) return CLUSTER + random.below(4 * CLUSTER);
     return 1 + random.below(random.pick([1, 512, 4096, 2 * PIECE, 2 * PIECE, CLUSTER, 3 * CLUSTER]));
   }
 }

@@ -25,7 +25,7 @@ interface Medium {
 }
 
 function makeMedium(random: SeededRandom, uneven: boolean): Medium {
-  const memory = MemoryDevice.create((32 + random.below(24)) * MiB);
+  const memory = MemoryDevice.create((32 + random.below(random.pick([1, 24]))) * MiB);
   return { memory, device: uneven ? new ShuffleDevice(memory, random.nextU32()) : memory };
 }
 
@@ -50,7 +50,7 @@ async function run(seed: number): Promise<number> {
   const uneven = most > 1;
   const media = Array.from({ length: random.pick([1, 1, 2]) }, () => makeMedium(random, uneven));
   const world = new ModelVolume(random, () => media.map(({ device }) => device));
-  const steps = new ModelSteps(world, most);
+  const steps = new ModelSteps(world, most, random.oneIn(2));
   try {
     await formatVolume(media.map(({ device }) => device));
     await world.attach();
