@@ -45,7 +45,7 @@ export class ModelSteps {
     const steps: Step[] = [];
     const wanted = 1 + this.#random.below(this.#most);
     for (let attempt = 0; steps.length < wanted && attempt < wanted * 3; attempt++) {
-      const step = this.#random.oneIn(3) ? this.#nameStep() : this.#contentStep();
+      const step = this.#random.oneIn(this.#hungry ? 6 : 3) ? this.#nameStep() : this.#contentStep();
       if (step && !steps.some((other) => conflict(step, other))) steps.push(step);
     }
     this.log.push(steps.map(({ label }) => label).join(' | '));
@@ -129,7 +129,8 @@ export class ModelSteps {
         const handle = handles.length > 0 ? this.#random.pick(handles) : undefined;
         if (!handle || handles.length < 5) return undefined;
         const range = { file: handle.file, from: 0, to: Number.POSITIVE_INFINITY };
-        return { label: `close ${handle.file.id}`, range, run: () => this.#close(handle) };
+        const exclusive = [`h:${handle.file.id}`];
+        return { label: `close ${handle.file.id}`, exclusive, range, run: () => this.#close(handle) };
       }
     }
   }
@@ -181,7 +182,7 @@ export class ModelSteps {
     const { handles, volume } = this.#world;
     const random = this.#random;
     if (random.oneIn(12)) return { label: 'syncFolder', run: () => volume.files.syncFolder('ds:') };
-    if (handles.length === 0) return undefined;
+    if (handles.length === 0 || (handles.length < 5 && random.oneIn(3))) return this.#open(this.#path());
     const handle = random.pick(handles);
     const { file, device } = handle;
     const from = this.#offset(file);
@@ -191,7 +192,7 @@ export class ModelSteps {
     const what = `${file.id} ${from}+${length}`;
     switch (random.below(12)) {
       case 0:
-        return { label: 'flush', run: async () => device.flush() };
+        return { label: 'flush', shared: [`h:${file.id}`], run: async () => device.flush() };
       case 1: {
         const size = random.oneIn(2) ? this.#offset(file) : file.size + random.below(3 * CLUSTER);
         return this.#resize(handle, Math.min(size, FILE_MAX));
@@ -248,7 +249,7 @@ export class ModelSteps {
 
   #length(): number {
     const random = this.#random;
-    if (this.#hungry && random.oneIn(2)) return CLUSTER + random.below(4 * CLUSTER);
+    if (this.#hungry && random.oneIn(2)) return 2 * CLUSTER + random.below(4 * CLUSTER);
     return 1 + random.below(random.pick([1, 512, 4096, 2 * PIECE, 2 * PIECE, CLUSTER, 3 * CLUSTER]));
   }
 }

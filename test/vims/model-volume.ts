@@ -78,7 +78,7 @@ export class ModelVolume {
     file.content.set(bytes, offset);
   }
 
-  setSize(file: ModelFile, size: number): void {
+  readonly setSize = (file: ModelFile, size: number): void => {
     if (size > file.content.length) {
       const grown = Buffer.alloc(Math.max(size, Math.min(FILE_MAX, file.content.length * 2)));
       file.content.copy(grown);
@@ -86,7 +86,7 @@ export class ModelVolume {
     }
     if (size < file.size) file.content.fill(0, size, file.size);
     file.size = size;
-  }
+  };
 
   /** Changes content: `bytes` from `offset` on. When there is no space, a part of it may have happened. */
   async change(
