@@ -34,6 +34,11 @@ const SPANS: readonly number[] = Array.from(
   (_, level) => TREE_ENTRIES ** level,
 );
 
+/** Entries below one pointer of a block of this level. */
+export function treeSpan(level: number): number {
+  return SPANS[level] as number;
+}
+
 function depthOf(inode: Block): number {
   return inode.view.getUint8(INODE_AT.depth);
 }

@@ -61,9 +61,23 @@ export function entriesIn(area: EntryArea): DirectoryEntry[] {
   return Array.from(offsetsIn(area), (at) => entryAt(area.block, at));
 }
 
-/** The hash that an entry carries, for a check. */
-export function hashesIn(area: EntryArea): number[] {
-  return Array.from(offsetsIn(area), (at) => area.block.view.getUint32(at + ENTRY_AT.hash, true));
+/** What an entry says byte for byte, for a check. */
+export interface RawEntry extends DirectoryEntry {
+  readonly hash: number;
+  /** As it is stored: another number than those of the kinds may be there. */
+  readonly kindNumber: number;
+  readonly nameBytes: Uint8Array;
+}
+
+/** @throws VimgError `CORRUPT` when one passes the end of what is used */
+export function rawEntriesIn(area: EntryArea): RawEntry[] {
+  const { block } = area;
+  return Array.from(offsetsIn(area), (at) => ({
+    ...entryAt(block, at),
+    hash: block.view.getUint32(at + ENTRY_AT.hash, true),
+    kindNumber: block.view.getUint8(at + ENTRY_AT.kind),
+    nameBytes: nameAt(block, at),
+  }));
 }
 
 function offsetOf(area: EntryArea, hash: number, name: Uint8Array): number | undefined {

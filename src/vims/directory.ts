@@ -76,7 +76,7 @@ export class Directory {
   }
 
   #hash(name: Uint8Array): number {
-    return crc32c(name, this.inode.view.getUint32(INODE_AT.seed, true));
+    return hashOf(this.inode, name);
   }
 
   /** What a name stands for. */
@@ -143,13 +143,7 @@ export class Directory {
   }
 
   #inlineArea(): EntryArea {
-    return {
-      block: this.inode,
-      start: INODE_AT.payload,
-      length: INODE_PAYLOAD,
-      usedAt: INODE_AT.size,
-      inode: true,
-    };
+    return inlineAreaOf(this.inode);
   }
 
   /** Where a name of this hash is, or would be. */
@@ -264,12 +258,29 @@ export class Directory {
   }
 }
 
+/** What a name is found by in a folder. */
+export function hashOf(folder: Block, name: Uint8Array): number {
+  return crc32c(name, folder.view.getUint32(INODE_AT.seed, true));
+}
+
+/** Where entries are in the inode of a folder. */
+export function inlineAreaOf(inode: Block): EntryArea {
+  return {
+    block: inode,
+    start: INODE_AT.payload,
+    length: INODE_PAYLOAD,
+    usedAt: INODE_AT.size,
+    inode: true,
+  };
+}
+
 /** Which bucket a hash leads to with so many bits. */
-function slotOf(hash: number, bits: number): number {
+export function slotOf(hash: number, bits: number): number {
   return bits === 0 ? 0 : hash & (2 ** bits - 1);
 }
 
-function areaOf(bucket: Block): EntryArea {
+/** Where entries are in a bucket. */
+export function areaOf(bucket: Block): EntryArea {
   if (bucket.type !== BLOCK_TYPES.directory)
     throw damaged('A bucket', bucket.address, 'it is something else');
   const length = bucket.bytes.length - DIRECTORY_AT.payload;

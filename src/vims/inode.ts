@@ -17,7 +17,14 @@ export async function readInode(metadata: Pick<Metadata, 'read'>, address: numbe
 }
 
 /** What is wrong with the fields of an inode. */
-export function inodeProblem({ view }: Block): string | undefined {
+export function inodeProblem(inode: Block): string | undefined {
+  const problem = contentProblem(inode);
+  if (problem === undefined && inode.view.getUint32(INODE_AT.links, true) === 0) return 'it has no name';
+  return problem;
+}
+
+/** What is wrong with the fields that say where its content is. */
+export function contentProblem({ view }: Block): string | undefined {
   const kind = view.getUint8(INODE_AT.kind);
   if (kind !== KIND.file && kind !== KIND.folder) return `its kind is ${kind}`;
   const content = view.getUint8(INODE_AT.content);
@@ -27,7 +34,6 @@ export function inodeProblem({ view }: Block): string | undefined {
   if (!Number.isSafeInteger(size)) return 'its size is too large';
   if (view.getUint8(INODE_AT.depth) > TREE_DEPTH_MAX) return 'its tree is too deep';
   if (view.getUint8(INODE_AT.hashBits) > 24) return 'its table of buckets is too large';
-  if (view.getUint32(INODE_AT.links, true) === 0) return 'it has no name';
   return undefined;
 }
 
