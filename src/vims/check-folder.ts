@@ -58,7 +58,7 @@ export class FolderCheck {
         yield this.#entries(inode, owner, areaOf(bucket), bucketOf(bucket));
       }
     }
-    this.#checkTable(table, buckets, owner);
+    this.#checkTable(table, buckets, bits, owner);
   }
 
   async #table(inode: Block, owner: Owner, bits: number): Promise<Table> {
@@ -108,14 +108,27 @@ export class FolderCheck {
     return block;
   }
 
-  #checkTable({ slots, addresses }: Table, buckets: ReadonlyMap<number, Bucket>, owner: Owner): void {
+  /** Each bucket is led to by all numbers that end in its pattern, and by no other. */
+  #checkTable(
+    { slots, addresses }: Table,
+    buckets: ReadonlyMap<number, Bucket>,
+    bits: number,
+    owner: Owner,
+  ): void {
+    const led = new Map<number, number>();
     let wrong = 0;
     for (const [i, slot] of slots.entries()) {
-      const bucket = buckets.get(addresses[i] as number);
-      if (bucket && slotOf(slot, Math.min(bucket.bits, 31)) !== bucket.pattern) wrong++;
+      const address = addresses[i] as number;
+      const bucket = buckets.get(address);
+      if (!bucket) continue;
+      led.set(address, (led.get(address) ?? 0) + 1);
+      if (slotOf(slot, Math.min(bucket.bits, 31)) !== bucket.pattern) wrong++;
+    }
+    for (const [address, count] of led) {
+      if (this.whole && count !== 2 ** (bits - (buckets.get(address)?.bits ?? 0))) wrong++;
     }
     if (wrong === 0) return;
-    const message = `the folder ${shownPath(owner.path)}: ${wrong} numbers of its table lead to buckets of other names`;
+    const message = `the folder ${shownPath(owner.path)}: its table and ${wrong} of its buckets contradict each other: names in them are not found`;
     this.#findings.unproven(message);
   }
 

@@ -126,7 +126,7 @@ export class Walk {
       this.#findings.unproven(`${shownPath(path)}: a file without a name is not noted under its number`);
     }
     this.#countLink(block, path, inode === 'again');
-    if (inode === 'again') this.#tellSecondName(entry, owner, folder.orphans);
+    if (inode === 'again') this.#tellSecondName(entry, { path, kind }, folder.orphans);
     else if (kind === 'folder') {
       if (!folder.orphans) this.#checkParent(inode, owner, folder.inode.address);
       this.#folders.push({ path, kind, inode, orphans: false });
