@@ -79,7 +79,7 @@ export class VolumeFindings {
 
   /** Whether what nothing leads to is surely free. */
   get provesFree(): boolean {
-    return !this.contentLost && !this.doubtful;
+    return !this.contentLost && !(this.doubtful && this.leaks > 0);
   }
 }
 
@@ -121,4 +121,6 @@ export interface FieldFix {
   readonly offset: number;
   readonly size: 2 | 4 | 8;
   readonly value: number;
+  /** It is evidence that something is missing, as long as there is space that nobody has. */
+  readonly unlessLeaks?: boolean;
 }

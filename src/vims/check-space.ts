@@ -83,6 +83,11 @@ export class SpaceUnderCheck {
     return wrong;
   }
 
+  /** Groups that the record of a device claims; undefined when that is damaged. */
+  claimedGroups(device: number): number | undefined {
+    return this.#records[device]?.claimed;
+  }
+
   *all(): Generator<GroupUnderCheck> {
     for (const list of this.groups) yield* list;
   }

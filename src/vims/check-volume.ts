@@ -19,6 +19,7 @@ import { SpaceUsage } from './check-usage.ts';
 import { BlockView } from './check-view.ts';
 import { Walk } from './check-walk.ts';
 import { DeviceSet } from './device-set.ts';
+import { refusalOf, repairVolume } from './repair-volume.ts';
 
 export interface CheckVolumeOptions {
   /** Repair what can be proven, saving what is overwritten in a new file of this name. */
@@ -49,17 +50,39 @@ export interface VolumeExamination {
 }
 
 /**
- * Checks a volume that nobody has attached.
+ * Checks a volume that nobody has attached, and repairs it if asked to. Findings that a repair mended are only counted;
+ * `undoRepair` takes it back.
  *
  * @param devices all of the volume, in their order
  * @throws VimgError `NOT_FOUND` for devices that are not those of one volume; `UNSUPPORTED` for features of a later
- *   version; `CANCELLED`
+ *   version; `CANCELLED`; from a repair also `EXISTS` for the undo file, `READ_ONLY`, `NO_SPACE`, `IO`
  */
 export async function checkVolume(
   devices: readonly BlockDevice[],
   options: CheckVolumeOptions = {},
 ): Promise<VolumeCheckReport> {
-  const { findings } = await examineVolume(devices, options);
+  const { undoPath } = options;
+  const readOnly = devices.find((device) => device.readOnly);
+  if (undoPath !== undefined && readOnly) {
+    throw new VimgError('READ_ONLY', 'A repair needs devices that can be written', { path: readOnly.name });
+  }
+  const before = await examineVolume(devices, options);
+  const { corruptions, leaks } = before.findings;
+  if (undoPath === undefined || corruptions + leaks === 0) return report(before);
+  const changed = await repairVolume(devices, before, undoPath);
+  const after = changed ? await examineVolume(devices, options) : before;
+  const left = after.findings.corruptions + after.findings.leaks;
+  return {
+    ...report(after),
+    findings: after.findings.listed.map((finding) => ({
+      severity: finding.severity,
+      message: `${finding.message} (not repaired: ${refusalOf(finding, before)})`,
+    })),
+    repaired: Math.max(0, corruptions + leaks - left),
+  };
+}
+
+function report({ findings }: VolumeExamination): VolumeCheckReport {
   return {
     findings: findings.listed.map(({ severity, message }) => ({ severity, message })),
     corruptions: findings.corruptions,

@@ -103,7 +103,8 @@ export class Walk {
     // one that is missing may have led to what no name leads to
     if (stored > names) this.#findings.doubtful = true;
     const message = `the folder ${shownPath(path)} claims ${stored} names and has ${names}`;
-    this.#findings.mendable('corruption', message, fieldOf(inode, INODE_AT.entries, 4, names));
+    const fix = { ...fieldOf(inode, INODE_AT.entries, 4, names), unlessLeaks: stored > names };
+    this.#findings.mendable('corruption', message, fix);
   }
 
   async #entries(folder: Task, entries: readonly RawEntry[]): Promise<void> {

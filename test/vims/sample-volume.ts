@@ -1,4 +1,5 @@
 /** A volume with something of everything in it, and means to change its structures with right checksums. */
+import { createHash } from 'node:crypto';
 import { expect } from 'vitest';
 import { MemoryDevice } from '../../src/device/memory-device.ts';
 import { generationOf, getU64, seal } from '../../src/vims/block.ts';
@@ -87,6 +88,23 @@ export function edit(
   change(view, bytes);
   seal(bytes, generationOf(bytes));
   (devices[deviceOfBlock(address)] as MemoryDevice).pwrite(bytes, blockOnDevice(address) * BLOCK);
+}
+
+/** Every part of the devices that was ever written, to be compared. */
+export function blocksOf(devices: readonly MemoryDevice[]): Map<string, string> {
+  const found = new Map<string, string>();
+  for (const [index, device] of devices.entries()) {
+    for (let at = 0; at < device.size; ) {
+      const { length, zero } = device.status(at, device.size - at);
+      if (!zero) {
+        const bytes = new Uint8Array(length);
+        device.pread(bytes, at);
+        found.set(`${index} ${at}`, createHash('sha1').update(bytes).digest('hex'));
+      }
+      at += length;
+    }
+  }
+  return found;
 }
 
 /** Makes a block unreadable. */

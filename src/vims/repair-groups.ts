@@ -1,0 +1,149 @@
+/**
+ * The blocks of a group as they must be, by what a walk over all files found.
+ *
+ * Where something could not be read, or leads elsewhere than it did, nothing becomes free: counts only grow, and bits
+ * are only set.
+ */
+
+import { blockBytes } from './block.ts';
+import type { GroupBlocks, GroupUnderCheck } from './check-group.ts';
+import type { SpaceUnderCheck } from './check-space.ts';
+import { countRange, expectedCount, judgeCount, lengthInUse, storedCounts } from './expected-counts.ts';
+import { BLOCKS_PER_CLUSTER, COUNTS_PER_BLOCK, firstBlockOf } from './geometry.ts';
+import {
+  COUNT_MAX,
+  COUNT_METADATA,
+  GROUP_AT,
+  groupLayout,
+  HEADER,
+  METADATA_CLUSTER_BITMAP,
+} from './layout.ts';
+
+/** Blocks that a repair writes, by their address; sealed when they are written. */
+export type NewBlocks = Map<number, Uint8Array>;
+
+/** Adds what has to be written of a group. @param provesFree what nothing leads to is surely free */
+export async function planGroup(
+  space: SpaceUnderCheck,
+  group: GroupUnderCheck,
+  provesFree: boolean,
+  blocks: NewBlocks,
+): Promise<void> {
+  const found = await group.read(space.view);
+  const stored = storedCounts(group, found);
+  const length = lengthInUse(space, group, found, stored);
+  const counts = stored.map((count, i) => newCount(space, group, i, count, i < length, provesFree));
+  planCounts(space, group, found, counts, blocks);
+  const bitmaps = newBitmaps(group, counts, provesFree);
+  const volume = space.description.uuid;
+  for (const [i, bitmap] of bitmaps) {
+    if (i === 0 || bitmap === undefined) continue;
+    const address = firstBlockOf(group.clusterAt(i));
+    if (Buffer.compare(bitmap, group.metadata.get(i)?.stored ?? new Uint8Array()) === 0) continue;
+    const bytes = blockBytes('metadataCluster', volume, address);
+    bytes.set(bitmap, METADATA_CLUSTER_BITMAP);
+    blocks.set(address, bytes);
+  }
+  planHeader(space, group, found, { counts: counts.slice(0, length), bitmaps, length }, blocks);
+}
+
+/** What a cluster is to be counted as; undefined where that is not known. */
+function newCount(
+  space: SpaceUnderCheck,
+  group: GroupUnderCheck,
+  i: number,
+  stored: number | undefined,
+  inUse: boolean,
+  provesFree: boolean,
+): number | undefined {
+  const expected = expectedCount(space, group, i, stored);
+  if (stored === undefined) return provesFree ? expected : undefined;
+  if (!inUse || (group.metadata.has(i) && group.references(i) > 0)) return stored;
+  if (judgeCount(stored, expected) === 'right') return stored;
+  if (provesFree) return Math.min(expected, expected > COUNT_MAX ? expected : COUNT_MAX);
+  return stored < expected ? expected : stored;
+}
+
+function planCounts(
+  space: SpaceUnderCheck,
+  group: GroupUnderCheck,
+  found: GroupBlocks,
+  counts: readonly (number | undefined)[],
+  blocks: NewBlocks,
+): void {
+  for (const [block, { block: before }] of found.counts.entries()) {
+    const [from, to] = countRange(group, block);
+    if (counts.slice(from, to).includes(undefined)) continue;
+    const address = group.header + 1 + block;
+    const bytes = before?.bytes.slice() ?? blockBytes('counts', space.description.uuid, address);
+    const view = new DataView(bytes.buffer);
+    for (let i = from; i < to; i++) {
+      view.setUint16(HEADER + (i % COUNTS_PER_BLOCK) * 2, counts[i] as number, true);
+    }
+    if (!before || Buffer.compare(bytes, before.bytes) !== 0) blocks.set(address, bytes);
+  }
+}
+
+/** The bitmaps of all clusters that are metadata; undefined for what is not known. */
+function newBitmaps(
+  group: GroupUnderCheck,
+  counts: readonly (number | undefined)[],
+  provesFree: boolean,
+): Map<number, Uint8Array | undefined> {
+  const bitmaps = new Map<number, Uint8Array | undefined>();
+  for (const [i, { stored, found }] of group.metadata) {
+    if (i !== 0 && counts[i] !== COUNT_METADATA) continue;
+    if (provesFree) bitmaps.set(i, found);
+    else
+      bitmaps.set(
+        i,
+        stored?.map((byte, at) => byte | (found[at] as number)),
+      );
+  }
+  return bitmaps;
+}
+
+/** What the header sums up. */
+interface Sums {
+  readonly counts: readonly (number | undefined)[];
+  readonly bitmaps: ReadonlyMap<number, Uint8Array | undefined>;
+  readonly length: number;
+}
+
+function planHeader(
+  space: SpaceUnderCheck,
+  group: GroupUnderCheck,
+  { header }: GroupBlocks,
+  { counts, bitmaps, length }: Sums,
+  blocks: NewBlocks,
+): void {
+  const bitmap = bitmaps.get(0);
+  if (bitmap === undefined) return;
+  const before = header.block;
+  const known = before && groupLayout.decode(before.bytes, HEADER);
+  const allKnown = !counts.includes(undefined) && ![...bitmaps.values()].includes(undefined);
+  if (!known && !allKnown) return;
+  const bytes = before?.bytes.slice() ?? blockBytes('group', space.description.uuid, group.header);
+  groupLayout.encode(
+    {
+      index: group.index,
+      clusters: length,
+      freeClusters: allKnown ? counts.filter((count) => count === 0).length : (known?.freeClusters ?? 0),
+      freeBlocks: allKnown ? freeBits(bitmaps) : (known?.freeBlocks ?? 0),
+      delegate: known && known.delegate <= space.description.slots ? known.delegate : 0,
+      reserved: known?.reserved ?? 0,
+    },
+    bytes,
+    HEADER,
+  );
+  bytes.set(bitmap, GROUP_AT.bitmap);
+  if (!before || Buffer.compare(bytes, before.bytes) !== 0) blocks.set(group.header, bytes);
+}
+
+function freeBits(bitmaps: ReadonlyMap<number, Uint8Array | undefined>): number {
+  let free = bitmaps.size * BLOCKS_PER_CLUSTER;
+  for (const bitmap of bitmaps.values()) {
+    for (const byte of bitmap ?? []) for (let bits = byte; bits !== 0; bits &= bits - 1) free--;
+  }
+  return free;
+}
