@@ -13,6 +13,7 @@ import { changeConfiguration, checkName, type Environment, readConfiguration } f
 import type { DatastoreEntry } from './configuration-schema.ts';
 import { DirectoryFiles, MARKER } from './directory-files.ts';
 import { filesBelow } from './files-below.ts';
+import type { VolumeCheck } from './volume.ts';
 
 /** What a datastore's storage holds, in bytes. */
 export interface Capacity {
@@ -46,6 +47,8 @@ export interface OpenDatastore {
   extend?(device: string): Promise<void>;
   /** Takes in what its devices have grown by. @returns bytes that were won */
   grow?(): Promise<number>;
+  /** Checks the volume that it stands on, while it is in use. Not where the host's file system is below. */
+  checkVolume?(): Promise<VolumeCheck>;
   close(): Promise<void>;
 }
 

@@ -1,7 +1,8 @@
 /** VIMS volumes (src/vims) as what datastores on devices are made of. */
-import { VimgError } from '../base/errors.ts';
+import { checkVolume } from '../vims/check-volume.ts';
 import { formatVolume } from '../vims/format-volume.ts';
 import { readSuperblock } from '../vims/superblock.ts';
+import { undoRepair } from '../vims/undo-file.ts';
 import { VimsVolume } from '../vims/volume.ts';
 import type { VolumeDriver } from './volume.ts';
 
@@ -12,5 +13,6 @@ export const vimsDriver: VolumeDriver = {
   },
   format: (devices) => formatVolume(devices),
   attach: (place, devices) => VimsVolume.attach(place, devices),
-  check: () => Promise.reject(new VimgError('UNSUPPORTED', 'Volumes cannot be checked yet')),
+  check: checkVolume,
+  undoRepair,
 };

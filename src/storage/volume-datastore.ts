@@ -9,7 +9,7 @@ import type { Capacity, HeldLock, OpenDatastore } from './datastore.ts';
 import { findDatastore, register } from './datastore.ts';
 import type { LockTable } from './lock-table.ts';
 import { runtimeFolder } from './runtime-folder.ts';
-import type { Volume, VolumeCheck, VolumeCheckOptions } from './volume.ts';
+import type { Volume, VolumeCheck } from './volume.ts';
 import {
   type DeviceAccess,
   deviceEntry,
@@ -25,10 +25,9 @@ export async function openVolumeDatastore(
   entry: DatastoreEntry,
   access: DeviceAccess,
 ): Promise<OpenDatastore> {
-  const folder = await runtimeFolder();
   const place = new VolumePlace({
-    lockPath: join(folder, `${entry.uuid}.lock`),
-    socketPath: join(folder, `${entry.uuid}.sock`),
+    lockPath: await volumeLockPath(entry),
+    socketPath: join(await runtimeFolder(), `${entry.uuid}.sock`),
     attach: (locks) => attach(entry, access, locks),
   });
   return {
@@ -40,8 +39,14 @@ export async function openVolumeDatastore(
       await place.ask('extend', path);
     },
     grow: async () => (await place.ask('grow')) as number,
+    checkVolume: async () => (await place.ask('check')) as VolumeCheck,
     close: () => place.close(),
   };
+}
+
+/** The file whose lock decides which process of this host attaches a volume. */
+export async function volumeLockPath(entry: DatastoreEntry): Promise<string> {
+  return join(await runtimeFolder(), `${entry.uuid}.lock`);
 }
 
 /** Attaches the volume to this process. @throws VimgError `NOT_FOUND`, `LOCKED`, `CORRUPT` */
@@ -76,6 +81,8 @@ async function attach(
         }
         case 'grow':
           return volume.grow();
+        case 'check':
+          return volume.check();
         default:
           throw new VimgError('UNSUPPORTED', `There is no '${question}' to ask for here`);
       }
@@ -205,18 +212,4 @@ async function changeEntry(environment: Environment, entry: DatastoreEntry): Pro
     ...now,
     datastores: now.datastores.map((each) => (each.name === entry.name ? entry : each)),
   }));
-}
-
-/** Checks the volume itself. Nobody may have it attached. @throws VimgError `LOCKED` */
-export async function checkVolume(
-  entry: DatastoreEntry,
-  access: DeviceAccess,
-  options: VolumeCheckOptions,
-): Promise<VolumeCheck> {
-  const devices = await openVolumeDevices(entry, access, options.undoPath === undefined);
-  try {
-    return await access.driver.check(devices, options);
-  } finally {
-    for (const device of devices) await device.close();
-  }
 }

@@ -267,7 +267,8 @@ function refused(error: unknown): undefined {
   throw error;
 }
 
-async function openLock(path: string): Promise<FileDevice> {
+/** @throws VimgError `LOCKED` when a process has the volume attached */
+export async function openLock(path: string): Promise<FileDevice> {
   try {
     return await FileDevice.open(path, { create: 'exclusive', lock: 'write' });
   } catch (error) {

@@ -20,6 +20,8 @@ export interface Volume {
   addDevice(device: BlockDevice): Promise<void>;
   /** Takes in what its devices have grown by. @returns bytes that were won */
   grow(): Promise<number>;
+  /** Checks it while it is in use: changes of metadata wait meanwhile. */
+  check(): Promise<VolumeCheck>;
   /** Flushes, and writes down that it was left in order. The devices stay open. */
   detach(): Promise<void>;
 }
@@ -37,7 +39,10 @@ export interface VolumeDriver {
   format(devices: readonly BlockDevice[]): Promise<string>;
   /** @param place the name under which its files are told: `ds1` for `ds1:vm1/root.vvd` */
   attach(place: string, devices: readonly BlockDevice[]): Promise<Volume>;
+  /** Checks a volume that nobody has attached. */
   check(devices: readonly BlockDevice[], options: VolumeCheckOptions): Promise<VolumeCheck>;
+  /** Puts back what a repair overwrote. */
+  undoRepair(devices: readonly BlockDevice[], undoPath: string): Promise<void>;
 }
 
 export interface VolumeCheckOptions {

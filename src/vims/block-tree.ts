@@ -44,12 +44,12 @@ function depthOf(inode: Block): number {
 }
 
 /** Entries that a tree of this depth can have. */
-export function treeCapacity(depth: number): number {
+function treeCapacity(depth: number): number {
   return ROOT_ENTRIES * (SPANS[depth] as number);
 }
 
 /** Entries that a table can have at most. */
-export const TREE_CAPACITY_MAX: number = treeCapacity(TREE_DEPTH_MAX);
+const TREE_CAPACITY_MAX: number = treeCapacity(TREE_DEPTH_MAX);
 
 /**
  * Where the entry of `index` is, if everything on the way is in memory: undefined where there is no block for it, or

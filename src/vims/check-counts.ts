@@ -256,7 +256,7 @@ function blocksText(first: number, count: number): string {
 }
 
 /** Runs of bits that are set in one bitmap and not in the other. */
-export function bitRuns(set: Uint8Array, unset: Uint8Array): [from: number, to: number][] {
+function bitRuns(set: Uint8Array, unset: Uint8Array): [from: number, to: number][] {
   const runs: [number, number][] = [];
   for (let bit = 0; bit < set.length * 8; bit++) {
     const byte = (set[bit >> 3] as number) & ~(unset[bit >> 3] as number);

@@ -131,6 +131,6 @@ async function openJournal(
 }
 
 /** Blocks of a journal, its header included. */
-export function journalBlocks({ clusters }: JournalPlace): number {
+function _journalBlocks({ clusters }: JournalPlace): number {
   return clusters * BLOCKS_PER_CLUSTER;
 }

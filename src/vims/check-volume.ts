@@ -92,7 +92,7 @@ function report({ findings }: VolumeExamination): VolumeCheckReport {
 }
 
 /** Looks at everything. @throws VimgError as `checkVolume` does */
-export async function examineVolume(
+async function examineVolume(
   devices: readonly BlockDevice[],
   options: CheckVolumeOptions,
 ): Promise<VolumeExamination> {

@@ -17,7 +17,7 @@ export async function readInode(metadata: Pick<Metadata, 'read'>, address: numbe
 }
 
 /** What is wrong with the fields of an inode. */
-export function inodeProblem(inode: Block): string | undefined {
+function inodeProblem(inode: Block): string | undefined {
   const problem = contentProblem(inode);
   if (problem === undefined && inode.view.getUint32(INODE_AT.links, true) === 0) return 'it has no name';
   return problem;

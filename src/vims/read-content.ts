@@ -29,7 +29,8 @@ function readFrom(
   try {
     for (let done = start; done < buffer.length; ) {
       const length = readPart(inode, buffer, offset, done, pending);
-      if (length < 0) return readAfter(inode, -length, pending, () => readFrom(inode, buffer, offset, done, pending));
+      if (length < 0)
+        return readAfter(inode, -length, pending, () => readFrom(inode, buffer, offset, done, pending));
       done += length;
     }
   } catch (error) {

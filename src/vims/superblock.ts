@@ -60,7 +60,7 @@ export function superblockPlaces(clusters: number): number[] {
 }
 
 /** The bytes of one copy, sealed. */
-export function superblockBytes(volume: VolumeDescription, deviceIndex: number, block: number): Uint8Array {
+function superblockBytes(volume: VolumeDescription, deviceIndex: number, block: number): Uint8Array {
   const bytes = blockBytes('superblock', volume.uuid, blockAddress(deviceIndex, block));
   const deviceTable = new Uint8Array(DEVICES_MAX * deviceEntryLayout.size);
   for (const [i, device] of volume.devices.entries()) {

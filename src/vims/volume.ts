@@ -2,6 +2,7 @@
 import { VimgError } from '../base/errors.ts';
 import { newUuid } from '../binary/uuid.ts';
 import type { BlockDevice } from '../device/block-device.ts';
+import { checkVolume, type VolumeCheckReport } from './check-volume.ts';
 import { DeviceSet } from './device-set.ts';
 import { formatSystemArea, usableClusters } from './format-volume.ts';
 import { CLUSTER, DEVICES_MAX } from './geometry.ts';
@@ -172,6 +173,11 @@ export class VimsVolume {
     await this.#describe({ ...this.#description, generation: this.#description.generation + 1, devices });
     for (const [index, { clusters }] of devices.entries()) await this.#setClusters(index, clusters);
     return won * CLUSTER;
+  }
+
+  /** Checks the volume while it is in use: changes of metadata wait meanwhile, all else goes on. */
+  check(): Promise<VolumeCheckReport> {
+    return this.#core.metadata.atRest(() => checkVolume(this.#devices));
   }
 
   /** Makes everything durable and writes down that it was left in order. The devices stay open. Idempotent. */

@@ -6,7 +6,14 @@
  * at any time, so where the end is counts in the tick in which an entry changes: from then on they find it unwritten.
  */
 import { makeEntryPlace } from './block-tree.ts';
-import { entryCluster, entryShared, entryWritten, piecesCovered, piecesTouched, setEntry } from './cluster-map.ts';
+import {
+  entryCluster,
+  entryShared,
+  entryWritten,
+  piecesCovered,
+  piecesTouched,
+  setEntry,
+} from './cluster-map.ts';
 import { entryBatches, freeEntries } from './free-entries.ts';
 import { CLUSTER, PIECE } from './geometry.ts';
 import type { OpenInode } from './open-inode.ts';

@@ -51,6 +51,7 @@ export function plainVolumes(): VolumeDriver & { readonly attached: Set<string> 
           await writeLabels(uuid, devices);
         },
         grow: () => Promise.resolve(0),
+        check: () => Promise.resolve({ findings: [], repaired: 0 }),
         detach: () => {
           attached.delete(uuid);
           return Promise.resolve();
@@ -58,5 +59,6 @@ export function plainVolumes(): VolumeDriver & { readonly attached: Set<string> 
       };
     },
     check: () => Promise.resolve({ findings: [], repaired: 0 }),
+    undoRepair: () => Promise.resolve(),
   };
 }

@@ -6,9 +6,9 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { readConfiguration } from '../../src/storage/configuration.ts';
 import { findDatastore, forgetDatastore } from '../../src/storage/datastore.ts';
 import { MountedDatastores } from '../../src/storage/mounted-datastores.ts';
+import { checkVolume } from '../../src/storage/volume-check.ts';
 import {
   addVolumeDatastore,
-  checkVolume,
   createVolumeDatastore,
   extendVolumeDatastore,
   openVolumeDatastore,

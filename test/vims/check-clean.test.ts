@@ -25,7 +25,8 @@ async function step(volume: VimsVolume, random: SeededRandom): Promise<void> {
     case 3:
       return files.link(path(), path());
     case 4:
-      return files.copy(path(), path());
+      await files.copy(path(), path());
+      return;
     case 5:
       return files.replace(path(), random.bytes(random.below(5000)));
     case 6:

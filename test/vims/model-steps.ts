@@ -7,7 +7,14 @@ import { FILE_MAX, type Handle, type ModelVolume } from './model-volume.ts';
 const KiB = 1024;
 const PIECE = 64 * KiB;
 const CLUSTER = 1024 * KiB;
-const NAMES = ['a', 'b', 'c', 'd0', 'd1', 'a name that is longer than others, so that folders are full sooner'];
+const NAMES = [
+  'a',
+  'b',
+  'c',
+  'd0',
+  'd1',
+  'a name that is longer than others, so that folders are full sooner',
+];
 
 /** An operation, and what nobody else may touch meanwhile. */
 interface Step {
@@ -123,7 +130,12 @@ export class ModelSteps {
         const source = names.file(path);
         if (!source) return undefined;
         const range = { file: source, from: 0, to: Number.POSITIVE_INFINITY };
-        return { label: `copy ${path} ${second}`, ...both, range, run: () => this.#copy(source, path, second) };
+        return {
+          label: `copy ${path} ${second}`,
+          ...both,
+          range,
+          run: () => this.#copy(source, path, second),
+        };
       }
       default: {
         const handle = handles.length > 0 ? this.#random.pick(handles) : undefined;
@@ -214,7 +226,11 @@ export class ModelSteps {
       }
       case 6: {
         if (inside.to <= from) return undefined;
-        return { label: `read ${what}`, range: inside, run: () => this.#read(handle, from, inside.to - from) };
+        return {
+          label: `read ${what}`,
+          range: inside,
+          run: () => this.#read(handle, from, inside.to - from),
+        };
       }
       default: {
         const data = this.#data(length);

@@ -133,7 +133,11 @@ export class ModelVolume {
       const status = await files.status(`ds:${path}`);
       equal(status?.kind, node.kind, `kind of '${path}'`);
       if (node.kind === 'folder') {
-        deepEqual((await files.list(`ds:${path}`)).sort(), this.names.list(path).sort(), `names in '${path}'`);
+        deepEqual(
+          (await files.list(`ds:${path}`)).sort(),
+          this.names.list(path).sort(),
+          `names in '${path}'`,
+        );
         continue;
       }
       equal(status?.size, node.size, `size of '${path}'`);
@@ -160,7 +164,9 @@ export class ModelVolume {
     const paths = [...this.names.nodes.keys()].filter((path) => path !== '');
     for (const path of paths.sort((one, other) => other.length - one.length)) {
       const isFolder = this.names.nodes.get(path)?.kind === 'folder';
-      await (isFolder ? this.volume.files.removeFolder(`ds:${path}`) : this.volume.files.remove(`ds:${path}`));
+      await (isFolder
+        ? this.volume.files.removeFolder(`ds:${path}`)
+        : this.volume.files.remove(`ds:${path}`));
       this.names.nodes.delete(path);
     }
     await this.volume.files.syncFolder('ds:');

@@ -21,6 +21,9 @@ interface Options {
   readonly warning?: string;
   readonly critical?: string;
   readonly recovery?: string;
+  readonly repair?: boolean;
+  readonly undo?: string;
+  readonly applyUndo?: string;
   readonly force?: boolean;
   readonly size?: string;
 }
@@ -37,7 +40,7 @@ export const verb: Verb = defineVerb<Options>({
     'by a device, or by what its devices have grown by, while it is in use. `add` makes one known here that another ' +
     'host made; `rm` forgets one, and touches nothing that lies there. `df` ends with 0, with 3 when use has reached the warning threshold, ' +
     'with 2 when it has reached the critical one; an alarm ends when use has fallen below its threshold by ' +
-    '--recovery. `check` checks every disk and ends as `vimg check` does.',
+    '--recovery. `check` checks every disk, and the volume below when there is one, and ends as `vimg check` does.',
   examples: [
     'datastore create ds1 /mnt/share/disks',
     'datastore create ds2 /dev/mapper/lun1 /dev/mapper/lun2',
@@ -53,6 +56,9 @@ export const verb: Verb = defineVerb<Options>({
     ['--warning <percent>', `set: use from which df warns (default ${DEFAULT_THRESHOLDS.warning})`],
     ['--critical <percent>', `set: use from which it is critical (default ${DEFAULT_THRESHOLDS.critical})`],
     ['--recovery <percent>', `set: how far use has to fall again (default ${DEFAULT_THRESHOLDS.recovery})`],
+    ['-r, --repair', 'check: repair of a volume what can be proven; what is overwritten is saved first'],
+    ['--undo <file>', 'check: where it is saved; default: the name of the datastore with .undo and the time'],
+    ['--apply-undo <file>', 'check: put back what a repair overwrote, then check'],
     ['--force', 'create, extend: also on a device that carries something; it is lost'],
     ['--size <size>', 'create, extend: make a file of that size, which stands for a device'],
     ['-q, --quiet', 'print only errors'],
