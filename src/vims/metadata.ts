@@ -9,7 +9,8 @@
  * Invariants:
  * - A block is changed within an operation only, after `edit` kept what it was: an operation that fails leaves nothing.
  * - What is dirty or only in the journal stays in memory; what is written to its place is the committed image.
- * - Clusters freed by an operation are given away again only after the commit of that operation.
+ * - Clusters that an operation took from a file are given away again, or written in place by the one file that still
+ *   has them, only after the commit of that operation.
  * - After a failed commit nothing is changed any more.
  */
 import { VimgError } from '../base/errors.ts';
@@ -31,6 +32,12 @@ const TRANSACTION_PART = 4;
 /** Asked at the next commit for what it knows and has not written to its block: size and time of an open file. */
 export type LateChange = (operation: Operation) => void;
 
+/** Clusters that files do not refer to any more, or fewer files. */
+export interface LeftClusters {
+  readonly freed: number[];
+  readonly unshared: number[];
+}
+
 export class Metadata {
   readonly devices: DeviceSet;
   readonly volume: string;
@@ -46,10 +53,10 @@ export class Metadata {
   #committing: ReadonlySet<number> = new Set();
   /** Committed images that are not in their places yet. */
   readonly #awaiting = new Map<number, Uint8Array>();
-  /** Clusters that operations of the running transaction freed. */
-  #freed: number[] = [];
+  /** Clusters that operations of the running transaction took from files. */
+  #left: LeftClusters = { freed: [], unshared: [] };
   #releasing: Promise<void> = Promise.resolve();
-  readonly #release: (clusters: readonly number[]) => void;
+  readonly #release: (clusters: LeftClusters) => void;
   #sequence: number;
   #changing = false;
   /** The commit that has taken its images. */
@@ -59,14 +66,14 @@ export class Metadata {
   /**
    * @param journal undefined for a volume that is only read
    * @param sequence number of the last transaction
-   * @param release gets the clusters that may be given away again
+   * @param release gets the clusters whose leaving is durable, when nothing is under way in them any more
    */
   constructor(
     devices: DeviceSet,
     volume: string,
     journal: Journal | undefined,
     sequence: number,
-    release: (clusters: readonly number[]) => void,
+    release: (clusters: LeftClusters) => void,
   ) {
     this.devices = devices;
     this.volume = volume;
@@ -183,7 +190,8 @@ export class Metadata {
     try {
       const working = work(operation);
       const result = isPromise(working) ? await working : working;
-      this.#freed.push(...operation.freed);
+      this.#left.freed.push(...operation.freed);
+      this.#left.unshared.push(...operation.unshared);
       this.#flushes.wrote();
       return result;
     } catch (error) {
@@ -220,7 +228,7 @@ export class Metadata {
     return this.#flushes.request();
   }
 
-  /** Ends when what was freed by durable operations can be given away again. */
+  /** Ends when what files left in durable operations can be given away again. */
   async released(): Promise<void> {
     await this.#releasing;
   }
@@ -228,7 +236,7 @@ export class Metadata {
   async #commit(): Promise<void> {
     if (this.#failure) throw this.#failure;
     const journal = this.#journal as Journal;
-    const { images, freed } = await this.#turn.take(() => this.#takeImages());
+    const { images, left } = await this.#turn.take(() => this.#takeImages());
     try {
       this.#writing = this.#write(journal, images);
       await this.#writing;
@@ -240,13 +248,13 @@ export class Metadata {
       });
       throw this.#failure;
     }
-    if (freed.length > 0) {
-      this.#releasing = this.#releasing.then(() => this.devices.drained()).then(() => this.#release(freed));
+    if (left.freed.length > 0 || left.unshared.length > 0) {
+      this.#releasing = this.#releasing.then(() => this.devices.drained()).then(() => this.#release(left));
     }
   }
 
   /** The running transaction as it is now, sealed; what comes from now on belongs to the next. */
-  #takeImages(): { images: Image[]; freed: number[] } {
+  #takeImages(): { images: Image[]; left: LeftClusters } {
     const operation = new Operation(
       this.#blocks,
       this.#running,
@@ -258,9 +266,9 @@ export class Metadata {
     );
     for (const change of this.#late) change(operation);
     this.#late.clear();
-    const freed = this.#freed;
-    this.#freed = [];
-    if (this.#running.size === 0) return { images: [], freed };
+    const left = this.#left;
+    this.#left = { freed: [], unshared: [] };
+    if (this.#running.size === 0) return { images: [], left };
     const sequence = ++this.#sequence;
     const all = new Uint8Array(this.#running.size * BLOCK);
     const images: Image[] = [];
@@ -273,7 +281,7 @@ export class Metadata {
     }
     this.#running.clear();
     this.#committing = new Set(images.map(({ address }) => address));
-    return { images, freed };
+    return { images, left };
   }
 
   /** Data first, then the record. */

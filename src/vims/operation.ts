@@ -10,6 +10,8 @@ type Make = (type: BlockTypeName, address: number, owner: number) => Block;
 export class Operation {
   /** Clusters that nothing refers to any more. */
   readonly freed: number[] = [];
+  /** Clusters that fewer files share: until that is durable, those who left them may come back. */
+  readonly unshared: number[] = [];
   /** The number of the transaction that this is part of, or an earlier one of the same blocks. */
   readonly generation: number;
   readonly read: Read;

@@ -24,7 +24,7 @@ import {
 import { Group } from './group.ts';
 import { groupBlocks } from './group-blocks.ts';
 import { COUNT_MAX, deviceRecordLayout, HEADER } from './layout.ts';
-import type { Metadata } from './metadata.ts';
+import type { LeftClusters, Metadata } from './metadata.ts';
 import type { Operation } from './operation.ts';
 
 /** A run of clusters that were reserved for somebody. */
@@ -50,6 +50,8 @@ export class Space {
   readonly #groups = new Map<number, Promise<Group>>();
   readonly #loaded = new Map<number, Group>();
   readonly #reservers = new Set<Reserver>();
+  /** Clusters that a file left to others, and how many did, while that is not durable. */
+  readonly #leaving = new Map<number, number>();
   /** The group that the last new run was found in. */
   #current: readonly [device: number, group: number] = [0, 0];
   /** Metadata took what is kept for it: another group is made ready before the next change of names. */
@@ -254,9 +256,29 @@ export class Space {
     for (let i = 0; i < run.length; i++) this.#giveNow(run.cluster + i);
   }
 
-  /** Clusters whose freeing is durable may be given away. */
-  release(clusters: readonly number[]): void {
-    for (const cluster of clusters) this.#giveNow(cluster);
+  /** What files left durably may be given away, or belongs to the one that still has it. */
+  release({ freed, unshared }: LeftClusters): void {
+    for (const cluster of freed) this.#giveNow(cluster);
+    for (const cluster of unshared) this.#rejoin(cluster);
+  }
+
+  #rejoin(cluster: number): void {
+    const times = this.#leaving.get(cluster) ?? 0;
+    if (times > 1) this.#leaving.set(cluster, times - 1);
+    else this.#leaving.delete(cluster);
+  }
+
+  /**
+   * Whether one file alone has a cluster that was shared. Waits until that is durable: after a crash before, another
+   * file would have it too.
+   */
+  async ownedAlone(cluster: number): Promise<boolean> {
+    for (;;) {
+      if ((await this.count(cluster)) > 1) return false;
+      if (!this.#leaving.has(cluster)) return true;
+      await this.#metadata.flush();
+      await this.#metadata.released();
+    }
   }
 
   #giveNow(cluster: number): void {
@@ -293,7 +315,13 @@ export class Space {
     const count = await this.count(cluster);
     const group = await this.groupOfCluster(cluster);
     await group.setCount(operation, cluster, count - 1, count === 1 ? 1 : 0);
-    if (count === 1) operation.freed.push(cluster);
+    if (count === 1) {
+      operation.freed.push(cluster);
+      return;
+    }
+    operation.unshared.push(cluster);
+    this.#leaving.set(cluster, (this.#leaving.get(cluster) ?? 0) + 1);
+    operation.undo(() => this.#rejoin(cluster));
   }
 
   /** Takes a block for metadata, near `near`. @throws VimgError `NO_SPACE` */

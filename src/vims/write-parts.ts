@@ -111,7 +111,7 @@ async function writeNew(inode: OpenInode, index: number, inside: number, data: U
     const before = await readMapped(inode, index);
     const touched = piecesTouched(inside, data.length);
     const { devices, space } = inode.core;
-    const copies = before.shared && (await space.count(before.cluster)) > 1;
+    const copies = before.shared && !(await space.ownedAlone(before.cluster));
     if (before.cluster !== 0 && !copies) {
       await writeWithZeroes(inode, before.cluster, before.written, inside, data);
       const written = before.written | touched;
