@@ -121,17 +121,19 @@ export class OpenInode {
     this.#timeIsDue = false;
   }
 
-  /** The last user closes it. */
-  async leave(): Promise<void> {
+  /** Whether its block does not say all yet. */
+  get unwritten(): boolean {
+    const { view } = this.block;
+    if (this.#touched || this.#modifiedNs !== view.getBigUint64(INODE_AT.modifiedNs, true)) return true;
+    return !this.inline && getU64(view, INODE_AT.size) !== this.size;
+  }
+
+  /** Nobody has it open any more. */
+  release(): void {
     this.giveBack();
     this.core.space.removeReserver(this);
-    try {
-      const { metadata } = this.core;
-      if (metadata.readOnly || metadata.failed) return;
-      await metadata.change((operation) => this.writeAttributesNow(operation));
-    } finally {
-      this.block.pins--;
-    }
+    this.core.metadata.removeLate(this.#late);
+    this.block.pins--;
   }
 
   /** Writes size and time into the block, as part of an operation. */

@@ -40,10 +40,6 @@ export class VimsFiles implements FileSystem {
       throw new VimgError('READ_ONLY', 'The volume is attached for reading only', { op: 'open', path });
     }
     const inode = await this.#told(path, () => this.#findOrMake(path, create));
-    if (kindOf(inode.block) !== 'file') {
-      await this.#leave(inode);
-      throw new VimgError('USAGE', 'A folder can be no disk', { op: 'open', path });
-    }
     const file = new VimsFile(options.name ?? path, inode, readOnly, () => this.#leave(inode));
     try {
       if (create === 'truncate' && file.size > 0) await file.resize(0);
@@ -57,16 +53,22 @@ export class VimsFiles implements FileSystem {
   async #findOrMake(path: string, create: FileDeviceOptions['create']): Promise<OpenInode> {
     const inner = innerOf(path);
     if (create === undefined) {
-      return this.#core.metadata.look(async () => this.#use(await this.#names.require(inner, 'open')));
+      return this.#core.metadata.look(() => this.#useFile(inner));
     }
     return this.#change(async (operation) => {
       const { entry } = await this.#names.place(inner, 'create');
-      if (entry && create !== 'exclusive') return this.#use(await this.#names.require(inner, 'open'));
+      if (entry && create !== 'exclusive') return this.#useFile(inner);
       const block = await this.#names.create(operation, inner, 'file');
       const inode = this.#use(block);
       operation.undo(() => this.#open.delete(block.address));
       return inode;
     });
+  }
+
+  async #useFile(inner: string): Promise<OpenInode> {
+    const block = await this.#names.require(inner, 'open');
+    if (kindOf(block) === 'file') return this.#use(block);
+    throw new VimgError('USAGE', 'A folder can be no disk', { op: 'open', path: inner });
   }
 
   /** The open file of an inode, with one user more. */
@@ -80,11 +82,23 @@ export class VimsFiles implements FileSystem {
     return inode;
   }
 
+  /** Who opens a file while the last user leaves it goes on with it: it stays open until its block says all. */
   async #leave(inode: OpenInode): Promise<void> {
-    if (--inode.users > 0) return;
+    const { metadata } = this.#core;
+    try {
+      while (inode.users === 1 && inode.unwritten && !metadata.readOnly && !metadata.failed) {
+        await metadata.change((operation) => inode.writeAttributesNow(operation));
+      }
+    } finally {
+      inode.users--;
+      if (inode.users === 0) await this.#forget(inode);
+    }
+  }
+
+  async #forget(inode: OpenInode): Promise<void> {
     const { address } = inode.block;
     this.#open.delete(address);
-    await inode.leave();
+    inode.release();
     const last = this.#nameless.delete(address);
     if (last && !this.#core.metadata.failed) await deleteOrphan(this.#core, address);
   }
@@ -211,8 +225,6 @@ export class VimsFiles implements FileSystem {
   async #copyNow(path: string, target: string): Promise<void> {
     const source = await this.#told(path, () => this.#findOrMake(path, undefined));
     try {
-      if (kindOf(source.block) !== 'file')
-        throw new VimgError('USAGE', 'It is a folder', { op: 'copy', path });
       await this.#told(target, () => this.#putInPlace(target, (inode) => copyContent(source, inode)));
     } finally {
       await this.#leave(source);
