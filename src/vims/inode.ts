@@ -50,7 +50,7 @@ export async function createInode(
 ): Promise<Block> {
   const address = await space.takeBlock(operation, parent);
   const block = operation.create('inode', address, address);
-  initInode(block, kind, parent, operation.generation);
+  initInode(block, kind, parent, operation.nextBirth());
   return block;
 }
 

@@ -209,7 +209,7 @@ export const inodeLayout: Layout<Inode> = layout<Inode>('inode', 128, {
   hashBits: [3, u8, 'of a folder with a tree: bits of the hash that number its buckets'],
   links: [4, u32le, 'names that it has; a folder 1'],
   size: [8, u64le, 'bytes of a file; bytes of entries in this block of a folder'],
-  birth: [16, u64le, 'the transaction that made it: with the address, its identity'],
+  birth: [16, u64le, 'a number that no other inode gets: with the address, its identity'],
   modifiedNs: [24, bits64le, 'nanoseconds since 1970 of the last change of the content'],
   clusters: [32, u64le, 'clusters that are mapped in it'],
   entries: [40, u32le, 'names in a folder'],

@@ -28,6 +28,9 @@ import { Turn } from './turn.ts';
 /** Parts of the ring that one operation may fill, and a transaction before its last operation: it must hold both. */
 const OPERATION_PART = 2;
 const TRANSACTION_PART = 4;
+/** Numbers of inodes that a transaction has for itself; when half of them are used, it is full. */
+const BIRTHS_STEP = 4096;
+const BIRTHS_MAX: number = BIRTHS_STEP / 2;
 
 /** Asked at the next commit for what it knows and has not written to its block: size and time of an open file. */
 export type LateChange = (operation: Operation) => void;
@@ -58,6 +61,8 @@ export class Metadata {
   #releasing: Promise<void> = Promise.resolve();
   readonly #release: (clusters: LeftClusters) => void;
   #sequence: number;
+  /** Inodes that operations of the running transaction made. */
+  #births = 0;
   #changing = false;
   /** The commit that has taken its images. */
   #writing: Promise<void> = Promise.resolve();
@@ -84,9 +89,9 @@ export class Metadata {
     this.#flushes = new FlushQueue(() => this.#commit(), journal !== undefined);
   }
 
-  /** The number that the next commit has. */
-  get generation(): number {
-    return this.#sequence + 1;
+  /** A number that no other inode has or will have. */
+  #nextBirth(): number {
+    return (this.#sequence + 1) * BIRTHS_STEP + this.#births++;
   }
 
   /** Whether a commit failed: nothing is changed any more. */
@@ -168,7 +173,7 @@ export class Metadata {
     for (;;) {
       let full = false;
       const result = await this.#turn.take(() => {
-        full = this.#running.size > most;
+        full = this.#running.size > most || this.#births >= BIRTHS_MAX;
         return full ? undefined : this.#operate(work);
       });
       if (!full) return result as T;
@@ -183,7 +188,7 @@ export class Metadata {
       this.#running,
       (type, address, owner) => this.read(type, address, owner),
       (type, address, owner) => new Block(address, blockBytes(type, this.volume, address, owner)),
-      this.generation,
+      () => this.#nextBirth(),
       (this.#journal as Journal).capacity / OPERATION_PART,
     );
     this.#changing = true;
@@ -234,12 +239,19 @@ export class Metadata {
   }
 
   async #commit(): Promise<void> {
+    const late = [...this.#late];
+    do await this.#commitSome(late);
+    while (late.length > 0);
+  }
+
+  /** Commits the running transaction, and of the late changes as many as its record holds. */
+  async #commitSome(late: LateChange[]): Promise<void> {
     if (this.#failure) throw this.#failure;
     const journal = this.#journal as Journal;
-    const { images, left } = await this.#turn.take(() => this.#takeImages());
+    const { images, left } = await this.#turn.take(() => this.#takeImages(late, journal.capacity));
     try {
-      this.#writing = this.#write(journal, images);
-      await this.#writing;
+      await this.devices.flush();
+      if (images.length > 0) await this.#append(journal, images);
     } catch (error) {
       this.#failure = new VimgError('IO', 'The volume could not be written; nothing more is changed on it', {
         op: 'commit',
@@ -254,7 +266,7 @@ export class Metadata {
   }
 
   /** The running transaction as it is now, sealed; what comes from now on belongs to the next. */
-  #takeImages(): { images: Image[]; left: LeftClusters } {
+  #takeImages(late: LateChange[], capacity: number): { images: Image[]; left: LeftClusters } {
     const operation = new Operation(
       this.#blocks,
       this.#running,
@@ -262,14 +274,17 @@ export class Metadata {
       () => {
         throw new TypeError('a late change makes no block');
       },
-      this.generation,
+      () => this.#nextBirth(),
     );
-    for (const change of this.#late) change(operation);
-    this.#late.clear();
+    while (late.length > 0 && this.#running.size < capacity / OPERATION_PART) {
+      const change = late.pop() as LateChange;
+      if (this.#late.delete(change)) change(operation);
+    }
     const left = this.#left;
     this.#left = { freed: [], unshared: [] };
     if (this.#running.size === 0) return { images: [], left };
     const sequence = ++this.#sequence;
+    this.#births = 0;
     const all = new Uint8Array(this.#running.size * BLOCK);
     const images: Image[] = [];
     for (const block of this.#running) {
@@ -282,12 +297,6 @@ export class Metadata {
     this.#running.clear();
     this.#committing = new Set(images.map(({ address }) => address));
     return { images, left };
-  }
-
-  /** Data first, then the record. */
-  async #write(journal: Journal, images: readonly Image[]): Promise<void> {
-    await this.devices.flush();
-    if (images.length > 0) await this.#append(journal, images);
   }
 
   async #append(journal: Journal, images: readonly Image[]): Promise<void> {

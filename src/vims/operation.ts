@@ -12,8 +12,8 @@ export class Operation {
   readonly freed: number[] = [];
   /** Clusters that fewer files share: until that is durable, those who left them may come back. */
   readonly unshared: number[] = [];
-  /** The number of the transaction that this is part of, or an earlier one of the same blocks. */
-  readonly generation: number;
+  /** Gives an inode a number that no other one has. */
+  readonly nextBirth: () => number;
   readonly read: Read;
   readonly #make: Make;
   readonly #blocks: Map<number, Block>;
@@ -29,7 +29,7 @@ export class Operation {
     running: Set<Block>,
     read: Read,
     make: Make,
-    generation: number,
+    nextBirth: () => number,
     most: number = Number.POSITIVE_INFINITY,
   ) {
     this.#most = most;
@@ -37,7 +37,7 @@ export class Operation {
     this.#running = running;
     this.read = read;
     this.#make = make;
-    this.generation = generation;
+    this.nextBirth = nextBirth;
   }
 
   /** To be called before a block is changed. @throws VimgError `LIMIT` */
