@@ -56,7 +56,7 @@ async function devicePaths(names: readonly string[], size: string | undefined): 
       throw new VimgError('NOT_FOUND', 'No such file or directory', {
         op: 'open',
         path: name,
-        hint: 'with --size SIZE a file is made that stands for a LUN',
+        hint: 'a folder or a device has to be there; with --size SIZE a file is made that stands for a device',
       });
     }
     paths.push(await realPath(path));

@@ -72,7 +72,7 @@ async function shareBatch(
     const cluster = entryCluster(block.view, at);
     const written = entryWritten(block.view, at);
     if (cluster === 0 || written === 0) continue;
-    await core.space.share(operation, cluster);
+    await core.counts.share(operation, cluster);
     const place = await makeEntryPlace(operation, core.space, target.block, batch.first + i);
     setEntry(place.block.view, place.offset, cluster, written, true);
     setEntry(block.view, at, cluster, written, true);

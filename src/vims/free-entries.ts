@@ -49,7 +49,7 @@ export async function freeEntries(
     const at = offset + i * 8;
     const cluster = entryCluster(block.view, at);
     if (cluster === 0) continue;
-    await core.space.drop(operation, cluster);
+    await core.counts.drop(operation, cluster);
     block.view.setBigUint64(at, 0n, true);
     freed++;
   }

@@ -14,14 +14,14 @@
  * - After a failed commit nothing is changed any more.
  */
 import { VimgError } from '../base/errors.ts';
-import { LIMITS } from '../base/limits.ts';
 import { isPromise, type MaybePromise } from '../base/maybe-promise.ts';
 import { FlushQueue } from '../device/flush-queue.ts';
-import { Block, blockBytes, blockProblem, damaged, seal, uuidBytes } from './block.ts';
+import { Block, blockBytes, seal } from './block.ts';
+import { BlockCache } from './block-cache.ts';
 import type { DeviceSet } from './device-set.ts';
 import { BLOCK } from './geometry.ts';
 import { type Image, Journal } from './journal.ts';
-import { BLOCK_TYPES, type BlockTypeName } from './layout.ts';
+import type { BlockTypeName } from './layout.ts';
 import { Operation } from './operation.ts';
 import { Turn } from './turn.ts';
 
@@ -44,10 +44,8 @@ export interface LeftClusters {
 export class Metadata {
   readonly devices: DeviceSet;
   readonly volume: string;
-  readonly #uuid: Uint8Array;
   readonly #journal: Journal | undefined;
-  readonly #blocks = new Map<number, Block>();
-  readonly #loading = new Map<number, Promise<Block>>();
+  readonly #cache: BlockCache;
   readonly #turn = new Turn();
   readonly #late = new Set<LateChange>();
   readonly #flushes: FlushQueue;
@@ -63,7 +61,6 @@ export class Metadata {
   #sequence: number;
   /** Inodes that operations of the running transaction made. */
   #births = 0;
-  #changing = false;
   /** The commit that has taken its images. */
   #writing: Promise<void> = Promise.resolve();
   #failure: VimgError | undefined;
@@ -82,7 +79,9 @@ export class Metadata {
   ) {
     this.devices = devices;
     this.volume = volume;
-    this.#uuid = uuidBytes(volume);
+    const isNeeded = (address: number): boolean =>
+      this.#awaiting.has(address) || this.#committing.has(address);
+    this.#cache = new BlockCache(devices, volume, isNeeded);
     this.#journal = journal;
     this.#sequence = sequence;
     this.#release = release;
@@ -106,64 +105,19 @@ export class Metadata {
   /** Puts blocks over what is on the devices: those of a journal that cannot be replayed by who only reads. */
   overlay(images: ReadonlyMap<number, Uint8Array>): void {
     for (const [address, bytes] of images) {
-      this.#blocks.set(address, new Block(address, bytes));
+      this.#cache.blocks.set(address, new Block(address, bytes));
       this.#awaiting.set(address, bytes);
     }
   }
 
   /** The block, when it is in memory. Not checked for what it is. */
   peek(address: number): Block | undefined {
-    const block = this.#blocks.get(address);
-    if (block) block.used = true;
-    return block;
+    return this.#cache.peek(address);
   }
 
   /** @throws VimgError `CORRUPT` when the block is not what it must be, `IO` */
   read(type: BlockTypeName, address: number, owner?: number): MaybePromise<Block> {
-    const block = this.peek(address);
-    if (block) return this.#checked(block, type, owner);
-    const loading = this.#loading.get(address) ?? this.#load(address);
-    return loading.then((loaded) => this.#checked(loaded, type, owner));
-  }
-
-  #load(address: number): Promise<Block> {
-    const loading = this.#loadNow(address).finally(() => this.#loading.delete(address));
-    this.#loading.set(address, loading);
-    return loading;
-  }
-
-  async #loadNow(address: number): Promise<Block> {
-    const bytes = new Uint8Array(BLOCK);
-    await this.devices.readBlock(bytes, address);
-    const known = this.#blocks.get(address);
-    if (known) return known;
-    const block = new Block(address, bytes);
-    block.unchecked = true;
-    this.#blocks.set(address, block);
-    if (!this.#changing) this.#sweep();
-    return block;
-  }
-
-  #checked(block: Block, type: BlockTypeName, owner: number | undefined): Block {
-    if (
-      !block.unchecked &&
-      block.type === BLOCK_TYPES[type] &&
-      (owner === undefined || block.owner === owner)
-    )
-      return block;
-    const expected = {
-      type,
-      volume: this.#uuid,
-      address: block.address,
-      ...(owner === undefined ? {} : { owner }),
-    };
-    const problem = block.unchecked ? blockProblem(block.bytes, expected) : 'it is another one';
-    if (problem) {
-      if (block.unchecked) this.#blocks.delete(block.address);
-      throw damaged(`A ${type} block`, block.address, problem);
-    }
-    block.unchecked = false;
-    return block;
+    return this.#cache.read(type, address, owner);
   }
 
   /** Runs one operation, alone. What it changed is undone when it fails. @throws what `work` throws */
@@ -184,14 +138,14 @@ export class Metadata {
   async #operate<T>(work: (operation: Operation) => MaybePromise<T>): Promise<T> {
     if (this.#failure) throw this.#failure;
     const operation = new Operation(
-      this.#blocks,
+      this.#cache.blocks,
       this.#running,
       (type, address, owner) => this.read(type, address, owner),
       (type, address, owner) => new Block(address, blockBytes(type, this.volume, address, owner)),
       () => this.#nextBirth(),
       (this.#journal as Journal).capacity / OPERATION_PART,
     );
-    this.#changing = true;
+    this.#cache.held = true;
     try {
       const working = work(operation);
       const result = isPromise(working) ? await working : working;
@@ -203,8 +157,8 @@ export class Metadata {
       operation.undoAll();
       throw error;
     } finally {
-      this.#changing = false;
-      this.#sweep();
+      this.#cache.held = false;
+      this.#cache.sweep();
     }
   }
 
@@ -250,8 +204,8 @@ export class Metadata {
     const journal = this.#journal as Journal;
     const { images, left } = await this.#turn.take(() => this.#takeImages(late, journal.capacity));
     try {
-      await this.devices.flush();
-      if (images.length > 0) await this.#append(journal, images);
+      this.#writing = this.#write(journal, images);
+      await this.#writing;
     } catch (error) {
       this.#failure = new VimgError('IO', 'The volume could not be written; nothing more is changed on it', {
         op: 'commit',
@@ -268,7 +222,7 @@ export class Metadata {
   /** The running transaction as it is now, sealed; what comes from now on belongs to the next. */
   #takeImages(late: LateChange[], capacity: number): { images: Image[]; left: LeftClusters } {
     const operation = new Operation(
-      this.#blocks,
+      this.#cache.blocks,
       this.#running,
       (type, address, owner) => this.read(type, address, owner),
       () => {
@@ -297,6 +251,12 @@ export class Metadata {
     this.#running.clear();
     this.#committing = new Set(images.map(({ address }) => address));
     return { images, left };
+  }
+
+  /** Data first, then the record. */
+  async #write(journal: Journal, images: readonly Image[]): Promise<void> {
+    await this.devices.flush();
+    if (images.length > 0) await this.#append(journal, images);
   }
 
   async #append(journal: Journal, images: readonly Image[]): Promise<void> {
@@ -345,20 +305,5 @@ export class Metadata {
     if (!journal) return;
     await this.#checkpoint(journal, this.#sequence + 1);
     await this.#releasing;
-  }
-
-  /** Lets go of what was not used lately, when there is too much. */
-  #sweep(): void {
-    const max = LIMITS.metadataCache / BLOCK;
-    if (this.#blocks.size <= max) return;
-    let looked = 0;
-    for (const [address, block] of this.#blocks) {
-      if (this.#blocks.size <= max * 0.9 || ++looked > 4 * max) return;
-      const needed =
-        block.dirty || block.pins > 0 || this.#awaiting.has(address) || this.#committing.has(address);
-      this.#blocks.delete(address);
-      if (needed || block.used) this.#blocks.set(address, block);
-      block.used = false;
-    }
   }
 }

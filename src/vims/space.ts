@@ -23,8 +23,8 @@ import {
 } from './geometry.ts';
 import { Group } from './group.ts';
 import { groupBlocks } from './group-blocks.ts';
-import { COUNT_MAX, deviceRecordLayout, HEADER } from './layout.ts';
-import type { LeftClusters, Metadata } from './metadata.ts';
+import { deviceRecordLayout, HEADER } from './layout.ts';
+import type { Metadata } from './metadata.ts';
 import type { Operation } from './operation.ts';
 
 /** A run of clusters that were reserved for somebody. */
@@ -50,8 +50,6 @@ export class Space {
   readonly #groups = new Map<number, Promise<Group>>();
   readonly #loaded = new Map<number, Group>();
   readonly #reservers = new Set<Reserver>();
-  /** Clusters that a file left to others, and how many did, while that is not durable. */
-  readonly #leaving = new Map<number, number>();
   /** The group that the last new run was found in. */
   #current: readonly [device: number, group: number] = [0, 0];
   /** Metadata took what is kept for it: another group is made ready before the next change of names. */
@@ -256,72 +254,14 @@ export class Space {
     for (let i = 0; i < run.length; i++) this.#giveNow(run.cluster + i);
   }
 
-  /** What files left durably may be given away, or belongs to the one that still has it. */
-  release({ freed, unshared }: LeftClusters): void {
-    for (const cluster of freed) this.#giveNow(cluster);
-    for (const cluster of unshared) this.#rejoin(cluster);
-  }
-
-  #rejoin(cluster: number): void {
-    const times = this.#leaving.get(cluster) ?? 0;
-    if (times > 1) this.#leaving.set(cluster, times - 1);
-    else this.#leaving.delete(cluster);
-  }
-
-  /**
-   * Whether one file alone has a cluster that was shared. Waits until that is durable: after a crash before, another
-   * file would have it too.
-   */
-  async ownedAlone(cluster: number): Promise<boolean> {
-    for (;;) {
-      if ((await this.count(cluster)) > 1) return false;
-      if (!this.#leaving.has(cluster)) return true;
-      await this.#metadata.flush();
-      await this.#metadata.released();
-    }
+  /** Clusters whose freeing is durable may be given away. */
+  release(clusters: readonly number[]): void {
+    for (const cluster of clusters) this.#giveNow(cluster);
   }
 
   #giveNow(cluster: number): void {
     const key = deviceOfCluster(cluster) * 2 ** 32 + groupOf(clusterOnDevice(cluster));
     this.#loaded.get(key)?.give(cluster);
-  }
-
-  /** A reserved cluster is in use by one file from now on. */
-  async use(operation: Operation, cluster: number): Promise<void> {
-    const group = await this.groupOfCluster(cluster);
-    await group.setCount(operation, cluster, 1, -1);
-  }
-
-  /** Files that use a cluster. @throws VimgError `CORRUPT` when it is none of files */
-  async count(cluster: number): Promise<number> {
-    const group = await this.groupOfCluster(cluster);
-    const count = await group.count(cluster);
-    if (count >= 1 && count <= COUNT_MAX) return count;
-    throw new VimgError('CORRUPT', `A file leads to cluster ${cluster}, which belongs to no file`, {
-      hint: '`vimg datastore check NAME` shows what it touches',
-    });
-  }
-
-  /** One more file uses a cluster. @throws VimgError `LIMIT` when too many do */
-  async share(operation: Operation, cluster: number): Promise<void> {
-    const count = await this.count(cluster);
-    if (count === COUNT_MAX) throw new VimgError('LIMIT', `${COUNT_MAX} files share a cluster already`);
-    const group = await this.groupOfCluster(cluster);
-    await group.setCount(operation, cluster, count + 1, 0);
-  }
-
-  /** One file less uses a cluster. */
-  async drop(operation: Operation, cluster: number): Promise<void> {
-    const count = await this.count(cluster);
-    const group = await this.groupOfCluster(cluster);
-    await group.setCount(operation, cluster, count - 1, count === 1 ? 1 : 0);
-    if (count === 1) {
-      operation.freed.push(cluster);
-      return;
-    }
-    operation.unshared.push(cluster);
-    this.#leaving.set(cluster, (this.#leaving.get(cluster) ?? 0) + 1);
-    operation.undo(() => this.#rejoin(cluster));
   }
 
   /** Takes a block for metadata, near `near`. @throws VimgError `NO_SPACE` */

@@ -211,8 +211,6 @@ export class VimsFiles implements FileSystem {
 
   /** Both have the same clusters until one of them is written. Takes as long as the file has clusters, not bytes. */
   async copy(path: string, target: string): Promise<boolean> {
-    if (await this.status(target))
-      throw new VimgError('EXISTS', 'File exists', { op: 'create', path: target });
     try {
       await this.#copyNow(path, target);
       return true;

@@ -3,6 +3,7 @@ import { VimgError } from '../base/errors.ts';
 import { newUuid } from '../binary/uuid.ts';
 import type { BlockDevice } from '../device/block-device.ts';
 import { checkVolume, type VolumeCheckReport } from './check-volume.ts';
+import { ClusterCounts } from './cluster-counts.ts';
 import { DeviceSet } from './device-set.ts';
 import { formatSystemArea, usableClusters } from './format-volume.ts';
 import { CLUSTER, DEVICES_MAX } from './geometry.ts';
@@ -92,20 +93,25 @@ export class VimsVolume {
     journal: Journal,
     replay: { images: ReadonlyMap<number, Uint8Array>; sequence: number },
   ): Promise<VimsVolume> {
-    let space: Space | undefined;
+    const attached: { core?: VolumeCore } = {};
     const metadata = new Metadata(
       set,
       description.uuid,
       set.readOnly ? undefined : journal,
       replay.sequence + 1,
-      (clusters) => space?.release(clusters),
+      ({ freed, unshared }) => {
+        attached.core?.space.release(freed);
+        attached.core?.counts.settle(unshared);
+      },
     );
     if (set.readOnly) metadata.overlay(replay.images);
-    space = await Space.open(
+    const space = await Space.open(
       metadata,
       description.devices.map(({ clusters }) => clusters),
     );
-    const core: VolumeCore = { devices: set, metadata, space, orphans: slot.orphans };
+    const counts = new ClusterCounts(metadata, space);
+    const core: VolumeCore = { devices: set, metadata, space, counts, orphans: slot.orphans };
+    attached.core = core;
     return new VimsVolume(place, core, devices, description, slot);
   }
 

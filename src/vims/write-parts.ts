@@ -110,8 +110,8 @@ async function writeNew(inode: OpenInode, index: number, inside: number, data: U
   try {
     const before = await readMapped(inode, index);
     const touched = piecesTouched(inside, data.length);
-    const { devices, space } = inode.core;
-    const copies = before.shared && !(await space.ownedAlone(before.cluster));
+    const { counts, devices, space } = inode.core;
+    const copies = before.shared && !(await counts.ownedAlone(before.cluster));
     if (before.cluster !== 0 && !copies) {
       await writeWithZeroes(inode, before.cluster, before.written, inside, data);
       const written = before.written | touched;
@@ -193,12 +193,12 @@ export async function changeEntry(
   before: Mapped,
   after: Mapped,
 ): Promise<void> {
-  const { metadata, space } = inode.core;
+  const { counts, metadata, space } = inode.core;
   await metadata.change(async (operation) => {
     const place = await makeEntryPlace(operation, space, inode.block, index);
     if (after.cluster !== before.cluster) {
-      await space.use(operation, after.cluster);
-      if (before.cluster !== 0) await space.drop(operation, before.cluster);
+      await counts.use(operation, after.cluster);
+      if (before.cluster !== 0) await counts.drop(operation, before.cluster);
       else {
         operation.edit(inode.block);
         addU64(inode.block, INODE_AT.clusters, 1);
@@ -214,12 +214,12 @@ export async function leaveInode(inode: OpenInode): Promise<void> {
   try {
     if (!inode.inline) return;
     const content = inlineContent(inode.block).slice();
-    const { metadata, space } = inode.core;
+    const { counts, metadata, space } = inode.core;
     const cluster = content.length > 0 ? await inode.reserve(0) : 0;
     try {
       if (cluster !== 0) await writeWithZeroes(inode, cluster, 0, 0, content);
       await metadata.change(async (operation) => {
-        if (cluster !== 0) await space.use(operation, cluster);
+        if (cluster !== 0) await counts.use(operation, cluster);
         setTree(operation, inode, cluster);
       });
     } catch (error) {

@@ -51,12 +51,19 @@ export class CrashJudge {
     await work.closeAll();
     if (random.oneIn(6)) await this.#leave(work, world);
     if (again) await this.#crashAgain(start, events, opened, expected, world, depth + 1);
-    if (random.oneIn(8)) await this.#empty(work.volume, media.map(({ size }) => size));
+    if (random.oneIn(8))
+      await this.#empty(
+        work.volume,
+        media.map(({ size }) => size),
+      );
   }
 
   /** Attaches for reading only, which must change nothing. */
   async #look(media: readonly MemoryDevice[], expected: Expectation): Promise<Found> {
-    const volume = await VimsVolume.attach('ds', media.map((medium) => medium.fork({ readOnly: true })));
+    const volume = await VimsVolume.attach(
+      'ds',
+      media.map((medium) => medium.fork({ readOnly: true })),
+    );
     const found = await lookAt(volume, expected);
     await volume.detach();
     return found;

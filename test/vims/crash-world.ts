@@ -242,7 +242,11 @@ export async function lookAt(volume: VimsVolume, expected: Expectation): Promise
   ok(false, problems.join('; or '));
 }
 
-async function listInto(volume: VimsVolume, folder: string, names: Map<string, string | undefined>): Promise<void> {
+async function listInto(
+  volume: VimsVolume,
+  folder: string,
+  names: Map<string, string | undefined>,
+): Promise<void> {
   for (const name of await volume.files.list(`ds:${folder}`)) {
     const path = folder === '' ? name : `${folder}/${name}`;
     const status = await volume.files.status(`ds:${path}`);

@@ -114,7 +114,7 @@ export class ModelNames {
   }
 }
 
-function parentOf(path: string): string {
+export function parentOf(path: string): string {
   return path.includes('/') ? path.slice(0, path.lastIndexOf('/')) : '';
 }
 

@@ -31,7 +31,8 @@ describe('open files', () => {
   it('have one size, also for who opens one while the last who had it open closes it', async () => {
     const { volume } = await fresh(64 * MiB);
     // so much was changed that a close has to wait for a commit
-    for (let i = 0; i < 400; i++) await (await volume.files.open(`ds:x${i}`, { create: 'exclusive' })).close();
+    for (let i = 0; i < 400; i++)
+      await (await volume.files.open(`ds:x${i}`, { create: 'exclusive' })).close();
     for (let i = 0; i < 300; i++) {
       const name = `ds:f${i}`;
       const first = await volume.files.open(name, { create: 'exclusive' });
@@ -65,7 +66,9 @@ describe('open files', () => {
       (error) => error.code,
     );
     const names = Array.from({ length: 200 }, (_, i) => `ds:d/${'n'.repeat(40)}${i}`);
-    await Promise.all(names.map(async (name) => (await volume.files.open(name, { create: 'exclusive' })).close()));
+    await Promise.all(
+      names.map(async (name) => (await volume.files.open(name, { create: 'exclusive' })).close()),
+    );
     expect(await opening).toBe('USAGE');
     expect(volume.files.openFiles).toBe(0);
     await volume.detach();
