@@ -1,7 +1,6 @@
 /** Real LUNs for tests: loop devices, NBD exports of nbdkit and qemu-storage-daemon, an iSCSI target behind one. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -28,7 +27,7 @@ export function loopDevice(file: string): Lun {
 export async function nbdkitLun(file: string, folder: string): Promise<Lun> {
   const socket = join(folder, 'nbdkit.sock');
   const child = start('nbdkit', ['-f', '-U', socket, '--exit-with-parent', 'file', file]);
-  await waitFor(() => existsSync(socket), child);
+  await waitFor(() => listens(socket), child);
   return { path: `nbd+unix:///?socket=${socket}`, stop: () => end(child) };
 }
 
@@ -40,7 +39,7 @@ export async function storageDaemonLun(blockdev: string, folder: string): Promis
     ...['--nbd-server', `addr.type=unix,addr.path=${socket}`],
     ...['--export', 'type=nbd,id=e,node-name=lun,name=lun,writable=on'],
   ]);
-  await waitFor(() => existsSync(socket), child);
+  await waitFor(() => listens(socket), child);
   return { path: `nbd+unix:///lun?socket=${socket}`, stop: () => end(child) };
 }
 
@@ -83,9 +82,20 @@ function start(program: string, args: readonly string[]): ChildProcess {
   return spawn(program, args, { stdio: 'ignore' });
 }
 
-async function waitFor(ready: () => boolean, child: ChildProcess): Promise<void> {
+/** Whether somebody listens there: a socket is in the folder before that. */
+async function listens(path: string): Promise<boolean> {
+  const socket = connect(path);
+  const found = await new Promise<boolean>((resolve) => {
+    socket.once('connect', () => resolve(true));
+    socket.once('error', () => resolve(false));
+  });
+  socket.destroy();
+  return found;
+}
+
+async function waitFor(ready: () => boolean | Promise<boolean>, child: ChildProcess): Promise<void> {
   const deadline = performance.now() + WAIT_MS;
-  while (!ready()) {
+  while (!(await ready())) {
     if (child.exitCode !== null) throw new Error(`${child.spawnfile} ended with ${child.exitCode}`);
     if (performance.now() > deadline) throw new Error(`${child.spawnfile} does not answer`);
     await sleep(20);
