@@ -1,6 +1,7 @@
 /**
  * A control socket: a process that holds disks does for other processes of the same user what they may not do
- * themselves meanwhile. Who may connect is decided by the socket's folder and mode (control-place.ts).
+ * themselves meanwhile. Who may connect is decided by the socket's folder and mode (control-place.ts); where the kernel
+ * tells who did, others than that user and root are hung up on.
  *
  * Bounds: connections, requests in flight of each, bytes of a message, the time until a client says hello, and what
  * waits to be sent (a client that does not read stops what it asked for).
@@ -8,6 +9,7 @@
 import { rm } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
 import { fromSystemError, isVimgError, VimgError } from '../base/errors.ts';
+import { peerUser } from '../host/peer-user.ts';
 import { checkHello, HELLO, ownHello } from './hello.ts';
 import { CANCEL, encodeMessage, type Message, MessageReader, PROGRESS } from './message.ts';
 import { errorMessage } from './remote-error.ts';
@@ -86,6 +88,12 @@ export class ControlServer {
   }
 
   #accept(socket: Socket): void {
+    const user = peerUser(socket);
+    if (user !== undefined && user !== 0 && user !== process.getuid?.()) {
+      socket.on('error', () => undefined);
+      socket.destroy();
+      return;
+    }
     const connection = new ControlConnection(socket, this.#methods, () =>
       this.#connections.delete(connection),
     );

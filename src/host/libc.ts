@@ -19,6 +19,7 @@ export interface Libc {
   fcntl(fd: number, command: number, argument: Uint8Array): number;
   ioctl(fd: number, request: number, argument: Uint8Array): number;
   setsockopt(fd: number, level: number, option: number, value: Int32Array, length: number): number;
+  getsockopt(fd: number, level: number, option: number, value: Int32Array, length: Int32Array): number;
   preadv2(fd: number, vectors: BigUint64Array, count: number, offset: number, flags: number): number;
   copyFileRange(
     sourceFd: number,
@@ -89,6 +90,7 @@ function bind(): Libc | undefined {
     fcntl: here.func('int fcntl(int fd, int command, void *argument)'),
     ioctl: here.func('int ioctl(int fd, uint64_t request, void *argument)'),
     setsockopt: here.func('int setsockopt(int fd, int level, int option, void *value, uint32_t length)'),
+    getsockopt: here.func('int getsockopt(int fd, int level, int option, void *value, void *length)'),
     preadv2: here.func('int64_t preadv2(int fd, void *vectors, int count, int64_t offset, int flags)'),
     copyFileRange,
     fallocateAsync: async (...args) => Math.abs(Math.min(await callAsync(koffi, fallocate, args), 0)),

@@ -1,9 +1,10 @@
 /** Control sockets: requests and their bounds, and who may use them. */
-import { execFileSync } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { dir } from 'tmp-promise';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { VimgError } from '../../src/base/errors.ts';
@@ -11,6 +12,8 @@ import { ControlClient } from '../../src/control/control-client.ts';
 import { controlFolders, controlPathsOf, ownControlPath } from '../../src/control/control-place.ts';
 import { type ControlMethod, ControlServer } from '../../src/control/control-server.ts';
 import { MESSAGE_MAX, MessageReader } from '../../src/control/message.ts';
+import { peerUser } from '../../src/host/peer-user.ts';
+import { requireMount } from '../reference-tools.ts';
 
 const UID = process.getuid?.() ?? -1;
 let folder: string;
@@ -206,4 +209,38 @@ it('messages are put together from pieces of any size', () => {
     { id: 1, result: 'é' },
     { id: 2, result: 'ü' },
   ]);
+});
+
+/** Tries to connect as another user, who may enter the folder. @returns what the server said, and `closed` */
+async function askAsAnotherUser(path: string): Promise<string> {
+  const script = `
+    const socket = require('node:net').connect(${JSON.stringify(path)});
+    socket.on('data', (data) => { process.stdout.write(data); socket.end(); });
+    socket.on('error', () => undefined);
+    socket.on('close', () => process.stdout.write('closed'));
+    socket.write('{"jsonrpc":"2.0","id":1,"method":"nonsense"}\\n');
+  `;
+  const user = { uid: 65534, gid: 65534 };
+  return (await promisify(execFile)(process.execPath, ['-e', script], user)).stdout;
+}
+
+it('the kernel tells who connected', async () => {
+  const path = join(folder, 'peer.sock');
+  const asked = new Promise<number | undefined>((resolve) => {
+    const listening = createServer((socket) => {
+      resolve(peerUser(socket));
+      socket.destroy();
+      listening.close();
+    });
+    listening.listen(path, () => connect(path).on('error', () => undefined));
+  });
+  expect(await asked).toBe(UID);
+});
+
+it.skipIf(requireMount())('another user is hung up on, though the socket let him in', async () => {
+  const path = await serve({});
+  chmodSync(folder, 0o755);
+  chmodSync(path, 0o666);
+  expect(await raw(path, '{"jsonrpc":"2.0","id":1,"method":"nonsense"}\n')).toContain('hello');
+  expect(await askAsAnotherUser(path)).toBe('closed');
 });

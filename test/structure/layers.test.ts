@@ -14,7 +14,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   'formats/*': ['src/base', 'src/binary', 'src/device', 'src/image'],
   'formats/index.ts': ['formats/*', 'src/image'],
   'src/nbd': ['src/base', 'src/host', 'src/binary', 'src/device', 'src/image'],
-  'src/control': ['src/base'],
+  'src/control': ['src/base', 'src/host'],
   'src/vims': ['src/base', 'src/binary', 'src/device'],
   'src/serving': ['src/base', 'src/device', 'src/image', 'src/nbd', 'src/job', 'src/control'],
   'src/job': ['src/base', 'src/host', 'src/binary', 'src/device', 'src/image'],
