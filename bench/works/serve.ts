@@ -181,6 +181,18 @@ export const serveWorks: readonly Work[] = [
     prepare: (shop) => filledBout(shop, vimg(shop, 'vvd'), QEMU_NBD, { rw: 'write', depth: 8, block: '1m' }),
   },
   {
+    name: 'serve-read-connections',
+    title:
+      'serve 4 KiB random reads, cached, at depth 32 over several connections: vvd, against qcow2 by qemu-nbd',
+    metric: '/s',
+    sizes: [1, 2, 4].map((units) => ({
+      units,
+      label: units === 1 ? '1 connection' : `${units} connections`,
+    })),
+    prepare: (shop, { units: connections }) =>
+      filledBout(shop, vimg(shop, 'vvd'), QEMU_NBD, { rw: 'randread', depth: 32, connections }),
+  },
+  {
     name: 'serve-connections',
     title:
       'serve 4 KiB random reads at depth 32 over several connections: vvd, against one connection of our own',
