@@ -1,6 +1,8 @@
 /** Opening VVD files for the operations on whole files. */
+import { VimgError } from '../../src/base/errors.ts';
 import type { DiskFile } from '../../src/device/file-system.ts';
 import { openFile, realPath } from '../../src/device/files.ts';
+import { isFlatPath } from '../../src/device/mounts.ts';
 import { closedGate } from '../../src/image/gate-policies.ts';
 import type { VvdLayer } from './layer.ts';
 import { openVvd, type VvdOpenOptions } from './open.ts';
@@ -9,6 +11,20 @@ import { settleSnapshot } from './snapshot-settle.ts';
 /** The file itself, with symbolic links followed: snapshots lie beside it, not beside a link. */
 export function realDisk(path: string): Promise<string> {
   return realPath(path);
+}
+
+/**
+ * Layers lie beside the disk, under names of their own.
+ *
+ * @throws VimgError `UNSUPPORTED` for a disk that has no folder around it, as in an export of an NBD server
+ */
+export function refuseWithoutFolder(path: string, op: string): void {
+  if (!isFlatPath(path)) return;
+  throw new VimgError('UNSUPPORTED', 'There is no folder around it for layers', {
+    op,
+    path,
+    hint: 'do that where the disk lies: for an export of an NBD server, at that server',
+  });
 }
 
 /** A VVD file open and locked for a change of the whole file. */

@@ -4,7 +4,7 @@ import { nameOf } from '../../src/device/file-path.ts';
 import { cloneSnapshotName } from '../../src/image/clone.ts';
 import type { Lifecycle } from '../../src/image/lifecycle.ts';
 import { changeAttributes, changeParentPath, listAttributes, storeAttributes } from './attribute-change.ts';
-import { openForChange, realDisk } from './disk-file.ts';
+import { openForChange, realDisk, refuseWithoutFolder } from './disk-file.ts';
 import {
   CLONES_ATTRIBUTE,
   childrenOf,
@@ -58,6 +58,7 @@ async function baseForClone(path: string, snapshot: string | undefined): Promise
     header = await peekHeader(disk);
   }
   if (header && isSealed(header)) return disk;
+  refuseWithoutFolder(path, 'clone');
   const name = cloneSnapshotName(new Date());
   await createSnapshot([disk], name);
   return layerPathOf(disk, name);

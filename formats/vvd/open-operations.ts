@@ -5,7 +5,7 @@ import type { DiskFile } from '../../src/device/file-system.ts';
 import { closedGate } from '../../src/image/gate-policies.ts';
 import type { OpenDiskOperations, OpenSnapshot, OpenTop, TakenSnapshot } from '../../src/image/lifecycle.ts';
 import { changeOpenAttributes, recordOpenClone } from './attribute-change.ts';
-import { type OpenVvdFile, openForChange, realDisk } from './disk-file.ts';
+import { type OpenVvdFile, openForChange, realDisk, refuseWithoutFolder } from './disk-file.ts';
 import { VvdLayer } from './layer.ts';
 import { deleteOpenSnapshot } from './merge-open.ts';
 import { openVvd } from './open.ts';
@@ -30,6 +30,7 @@ async function stageSnapshot(
   name: string,
 ): Promise<OpenSnapshot> {
   const open: OpenVvdFile[] = [];
+  for (const path of [...tops.map((top) => top.path), ...closed]) refuseWithoutFolder(path, 'snapshot');
   for (const { path, layer, blocking } of tops) {
     invariant(layer instanceof VvdLayer, 'the layer is one of this format');
     layer.vvdWriter?.throwFailure();

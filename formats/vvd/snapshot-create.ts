@@ -34,7 +34,7 @@ import { closedGate } from '../../src/image/gate-policies.ts';
 import { stageAttributes } from './attributes.ts';
 import { refuseDeepChain } from './chain-depth.ts';
 import { createVvd } from './create.ts';
-import { type OpenVvdFile, openForChange, realDisk } from './disk-file.ts';
+import { type OpenVvdFile, openForChange, realDisk, refuseWithoutFolder } from './disk-file.ts';
 import { CLONES_ATTRIBUTE } from './family.ts';
 import { checkSnapshotName, layerPathOf, stagedPathOf } from './file-names.ts';
 import { readHeader, setHeaderText, writeHeader } from './header.ts';
@@ -46,6 +46,7 @@ import { dropIntent, undoSnapshot } from './snapshot-settle.ts';
 /** @throws VimgError `EXISTS` when one of the disks has a snapshot of this name, `LOCKED`, `NO_SPACE`, `LIMIT` */
 export async function createSnapshot(paths: readonly string[], name: string): Promise<void> {
   checkSnapshotName(name);
+  for (const path of paths) refuseWithoutFolder(path, 'snapshot');
   const disks = [...new Set(await Promise.all(paths.map(realDisk)))];
   const opened: OpenVvdFile[] = [];
   try {

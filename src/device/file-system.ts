@@ -55,6 +55,8 @@ export interface FileSystem {
    * is not there. Places without this are asked for the status.
    */
   identify?(path: string): Promise<FileIdentity | undefined>;
+  /** For a place whose files are files of the host: which one a name leads to. Locks are looked for there. */
+  hostPath?(path: string): Promise<string | undefined>;
   /** Names in a folder, in no order. @throws VimgError `NOT_FOUND` */
   list(folder: string): Promise<string[]>;
   /** The name that a file has when no symbolic link is on the way. @throws VimgError `NOT_FOUND` */

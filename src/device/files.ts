@@ -4,7 +4,7 @@ import { temporaryPath as temporaryName } from '../host/atomic-file.ts';
 import type { FileDeviceOptions } from './file-device.ts';
 import { folderOf, joinPath, nameOf } from './file-path.ts';
 import type { DiskFile, FileIdentity, FileStatus, FileSystem } from './file-system.ts';
-import { filesOf } from './mounts.ts';
+import { filesOf, placeOf } from './mounts.ts';
 import { PatientFile, type WaitForSpace } from './patient-file.ts';
 
 let waitForSpace: WaitForSpace | undefined;
@@ -35,6 +35,11 @@ export function fileStatus(path: string): Promise<FileStatus | undefined> {
 export async function fileIdentity(path: string): Promise<FileIdentity | undefined> {
   const files = filesOf(path);
   return files.identify ? files.identify(path) : files.status(path);
+}
+
+/** The file of the host that a path leads to; undefined in a place whose files are no files of the host. */
+export async function hostPathOf(path: string): Promise<string | undefined> {
+  return placeOf(path) === undefined ? path : filesOf(path).hostPath?.(path);
 }
 
 export async function fileExists(path: string): Promise<boolean> {

@@ -3,7 +3,7 @@ import { isVimgError, VimgError } from '../base/errors.ts';
 import { ControlClient } from '../control/control-client.ts';
 import { controlFolders, controlPathsOf } from '../control/control-place.ts';
 import { resolvePath } from '../device/file-path.ts';
-import { fileIdentity } from '../device/files.ts';
+import { fileIdentity, hostPathOf } from '../device/files.ts';
 import { lockHolders } from '../device/open-file.ts';
 import type { MapExtent } from '../image/disk-image.ts';
 import type { AttributeChange, DeletePlan, LongOperation } from '../image/lifecycle.ts';
@@ -38,10 +38,16 @@ export class DiskOwner {
   readonly #path: string;
   readonly #client: ControlClient;
 
-  private constructor(pid: number, path: string, disk: DiskDescription, client: ControlClient) {
+  /** @param path of the disk as it was given; and on the host, which its owner knows whatever it calls it */
+  private constructor(
+    pid: number,
+    path: { readonly given: string; readonly host: string },
+    disk: DiskDescription,
+    client: ControlClient,
+  ) {
     this.pid = pid;
-    this.#given = path;
-    this.#path = whole(path);
+    this.#given = path.given;
+    this.#path = whole(path.host);
     this.disk = disk;
     this.#client = client;
   }
@@ -57,18 +63,25 @@ export class DiskOwner {
     path: string,
     environment: Readonly<Record<string, string | undefined>>,
   ): Promise<DiskOwner | undefined> {
+    const host = await hostPathOf(path);
+    if (host === undefined) return undefined;
     const uid = process.getuid?.() ?? -1;
     const folders = controlFolders(environment, uid);
-    for (const { pid } of lockHolders(path)) {
+    for (const { pid } of lockHolders(host)) {
       for (const socket of await controlPathsOf(pid, folders, uid)) {
-        const owner = await DiskOwner.#connect(pid, socket, path);
+        const owner = await DiskOwner.#connect(pid, socket, path, host);
         if (owner) return owner;
       }
     }
     return undefined;
   }
 
-  static async #connect(pid: number, socket: string, path: string): Promise<DiskOwner | undefined> {
+  static async #connect(
+    pid: number,
+    socket: string,
+    path: string,
+    host: string,
+  ): Promise<DiskOwner | undefined> {
     let client: ControlClient;
     try {
       client = await ControlClient.connect(socket);
@@ -88,14 +101,15 @@ export class DiskOwner {
     const identity = (await fileIdentity(path))?.identity;
     const disks = (await client.request(DISKS, {})) as DiskDescription[];
     const disk = disks.find((each) => each.identity === identity);
-    if (disk) return new DiskOwner(pid, path, disk, client);
+    if (disk) return new DiskOwner(pid, { given: path, host }, disk, client);
     client.close();
     return undefined;
   }
 
   /** @param paths of disks; those that it does not have are opened by it */
   async snapshot(paths: readonly string[], name: string): Promise<void> {
-    const request: SnapshotRequest = { disks: paths.map(whole), name };
+    const disks = await Promise.all(paths.map(async (path) => whole((await hostPathOf(path)) ?? path)));
+    const request: SnapshotRequest = { disks, name };
     await this.#client.request(SNAPSHOT, request);
   }
 

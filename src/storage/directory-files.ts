@@ -36,6 +36,10 @@ export class DirectoryFiles implements FileSystem {
     });
   }
 
+  hostPath(path: string): Promise<string> {
+    return this.#at(path, (host) => Promise.resolve(host));
+  }
+
   async list(folder: string): Promise<string[]> {
     const names = await this.#at(folder, (host) => hostFiles.list(host));
     return names.filter((name) => name !== MARKER);

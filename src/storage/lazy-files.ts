@@ -25,6 +25,10 @@ export class LazyFiles implements FileSystem {
     return (await this.#files()).status(path);
   }
 
+  async hostPath(path: string): Promise<string | undefined> {
+    return (await this.#files()).hostPath?.(path);
+  }
+
   async list(folder: string): Promise<string[]> {
     return (await this.#files()).list(folder);
   }
