@@ -108,7 +108,7 @@ export class DiskOwner {
 
   /** @param paths of disks; those that it does not have are opened by it */
   async snapshot(paths: readonly string[], name: string): Promise<void> {
-    const disks = await Promise.all(paths.map(async (path) => whole((await hostPathOf(path)) ?? path)));
+    const disks = paths.map((path) => (path === this.#given ? this.#path : whole(path)));
     const request: SnapshotRequest = { disks, name };
     await this.#client.request(SNAPSHOT, request);
   }
