@@ -1,6 +1,7 @@
 /** A volume with something of everything in it, and means to change its structures with right checksums. */
 import { createHash } from 'node:crypto';
 import { expect } from 'vitest';
+import { isVimgError } from '../../src/base/errors.ts';
 import { MemoryDevice } from '../../src/device/memory-device.ts';
 import { generationOf, getU64, seal } from '../../src/vims/block.ts';
 import { formatVolume } from '../../src/vims/format-volume.ts';
@@ -28,16 +29,20 @@ const FILES = [
   'linked',
 ];
 
-/** Made once; each use gets a fork. */
-let made: Promise<Sample> | undefined;
+/** `plain`: left in order. `small`: with fewer names. `crashed`: the same, with records in its journal. */
+export type SampleKind = 'plain' | 'small' | 'crashed';
 
-export async function sample(): Promise<Sample> {
-  made ??= makeSample();
-  const { devices, inodes } = await made;
+/** Each is made once; each use gets a fork. */
+const made = new Map<SampleKind, Promise<Sample>>();
+
+export async function sample(kind: SampleKind = 'plain'): Promise<Sample> {
+  let making = made.get(kind);
+  if (!making) made.set(kind, (making = makeSample(kind)));
+  const { devices, inodes } = await making;
   return { devices: devices.map((device) => device.fork()), inodes };
 }
 
-async function makeSample(): Promise<Sample> {
+async function makeSample(kind: SampleKind): Promise<Sample> {
   const devices = [MemoryDevice.create(1100 * MiB), MemoryDevice.create(64 * MiB)];
   await formatVolume(devices);
   const volume = await VimsVolume.attach('ds', devices);
@@ -57,16 +62,27 @@ async function makeSample(): Promise<Sample> {
   await files.replace('ds:vm1/note', 'a note');
   await (await files.open('ds:vm1/empty', { create: 'exclusive' })).close();
   await files.makeFolder('ds:many');
-  for (let i = 0; i < 400; i++) {
-    await (await files.open(`ds:many/disk-${i}`, { create: 'exclusive' })).close();
+  const pad = kind === 'plain' ? '' : '-'.repeat(200);
+  for (let i = 0; i < (kind === 'plain' ? 400 : 40); i++) {
+    await (await files.open(`ds:many/disk-${i}${pad}`, { create: 'exclusive' })).close();
   }
   await files.link('ds:vm1/root.vvd', 'ds:linked');
   const inodes: Record<string, number> = {};
-  for (const path of [...FILES, 'many/disk-7']) {
+  for (const path of [...FILES, `many/disk-7${pad}`]) {
     inodes[path] = Number((await files.status(`ds:${path}`))?.identity.split(' ')[2]);
   }
+  if (kind !== 'crashed') {
+    await volume.detach();
+    return { devices, inodes };
+  }
+  const open = await files.open('ds:open', { create: 'exclusive' });
+  await open.pwrite(Buffer.alloc(MiB, 5), 0);
+  await files.remove('ds:open');
+  await files.syncFolder('ds:');
+  const crashed = devices.map((device) => device.fork());
+  await open.close();
   await volume.detach();
-  return { devices, inodes };
+  return { devices: crashed, inodes };
 }
 
 export function readBlock(
@@ -137,26 +153,34 @@ export async function contentOf(volume: VimsVolume): Promise<Map<string, string>
   for (let folder = folders.pop(); folder !== undefined; folder = folders.pop()) {
     for (const name of await volume.files.list(folder)) {
       const path = folder.endsWith(':') ? `${folder}${name}` : `${folder}/${name}`;
-      const status = await volume.files.status(path);
+      const status = await volume.files.status(path).catch(() => undefined);
       if (status?.kind === 'folder') folders.push(path);
-      else content.set(path, await bytesOf(volume, path));
+      else content.set(path, await bytesOf(volume, path).catch(codeOf));
     }
   }
   return content;
 }
 
+function codeOf(error: unknown): string {
+  if (isVimgError(error)) return `error ${error.code}`;
+  throw error;
+}
+
 async function bytesOf(volume: VimsVolume, path: string): Promise<string> {
   const file = await volume.files.open(path, { readOnly: true });
-  const found: string[] = [];
-  for (let at = 0; at < file.size; ) {
-    const extent = await file.status(at, file.size - at);
-    if (!extent.zero) {
-      const bytes = Buffer.alloc(Math.min(extent.length, 8 * MiB));
-      await file.pread(bytes, at);
-      found.push(`${at}: ${Buffer.from(bytes).toString('latin1').slice(0, 8)} ${bytes.length}`);
-      at += bytes.length;
-    } else at += extent.length;
+  try {
+    const found: string[] = [];
+    for (let at = 0; at < file.size; ) {
+      const extent = await file.status(at, file.size - at);
+      if (!extent.zero) {
+        const bytes = Buffer.alloc(Math.min(extent.length, 8 * MiB));
+        await file.pread(bytes, at);
+        found.push(`${at}: ${Buffer.from(bytes).toString('latin1').slice(0, 8)} ${bytes.length}`);
+        at += bytes.length;
+      } else at += extent.length;
+    }
+    return `${file.size} ${found.join(', ')}`;
+  } finally {
+    await file.close();
   }
-  await file.close();
-  return `${file.size} ${found.join(', ')}`;
 }
