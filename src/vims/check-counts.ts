@@ -2,7 +2,14 @@
 import { shownBlock, type VolumeFindings } from './check-findings.ts';
 import type { GroupBlocks, GroupUnderCheck } from './check-group.ts';
 import type { SpaceUnderCheck } from './check-space.ts';
-import { countRange, expectedCount, judgeCount, lengthInUse, storedCounts } from './expected-counts.ts';
+import {
+  countRange,
+  expectedCounts,
+  judgeCount,
+  lengthInUse,
+  storedCounts,
+  UNKNOWN,
+} from './expected-counts.ts';
 import { BLOCKS_PER_CLUSTER, CLUSTER, firstBlockOf } from './geometry.ts';
 import { COUNT_MAX, groupLayout, HEADER } from './layout.ts';
 import { StrayBlocks } from './stray-blocks.ts';
@@ -85,12 +92,14 @@ export class CountCheck {
   }
 
   /** Runs of clusters whose counts are wrong, or that several files have of which one does not know it. */
-  *#runs(group: GroupUnderCheck, stored: readonly (number | undefined)[], length: number): Generator<Run> {
+  *#runs(group: GroupUnderCheck, stored: Int32Array, length: number): Generator<Run> {
+    const all = expectedCounts(this.#space, group, stored);
     let run: Run | undefined;
     for (let i = 0; i < length; i++) {
-      const count = stored[i];
-      const expected = expectedCount(this.#space, group, i, count);
-      let verdict: 'right' | Run['verdict'] = count === undefined ? 'right' : judgeCount(count, expected);
+      const count = stored[i] as number;
+      const expected = all[i] as number;
+      if (!run && count === expected && (expected < 2 || expected > COUNT_MAX)) continue;
+      let verdict: 'right' | Run['verdict'] = count === UNKNOWN ? 'right' : judgeCount(count, expected);
       if (verdict !== 'low' && group.isEndangered(i)) verdict = 'endangered';
       const same =
         run?.verdict === verdict &&
@@ -100,7 +109,7 @@ export class CountCheck {
         continue;
       }
       if (run) yield run;
-      run = verdict === 'right' ? undefined : { verdict, stored: count ?? 0, expected, first: i, count: 1 };
+      run = verdict === 'right' ? undefined : { verdict, stored: count, expected, first: i, count: 1 };
     }
     if (run) yield run;
   }
@@ -112,7 +121,7 @@ export class CountCheck {
       if (!this.#findings.contentLost) this.#findings.leak(highMessage(where, expected, count));
       return;
     }
-    if (expected > COUNT_MAX && group.references(first) === 0) {
+    if (expected > COUNT_MAX && group.referencesTo(first) === 0) {
       const what = group.metadata.has(first) ? 'metadata' : 'a journal or a superblock';
       const message = `${where} of ${what}: counted as ${countText(stored)}, so that a file may get it`;
       this.#ownMetadata(group, first, message);
@@ -138,7 +147,7 @@ export class CountCheck {
 
   #twice(group: GroupUnderCheck): void {
     for (const i of group.metadata.keys()) {
-      if (group.references(i) === 0) continue;
+      if (group.referencesTo(i) === 0) continue;
       this.#findings.contentLost = true;
       this.#findings.suspect({
         kind: 'cluster',
@@ -188,12 +197,7 @@ export class CountCheck {
     this.#findings.suspect({ kind: 'block', first, count, share: false, tell });
   }
 
-  #header(
-    group: GroupUnderCheck,
-    { header, counts }: GroupBlocks,
-    stored: readonly (number | undefined)[],
-    length: number,
-  ): void {
+  #header(group: GroupUnderCheck, { header, counts }: GroupBlocks, stored: Int32Array, length: number): void {
     if (!header.block) return;
     const found = groupLayout.decode(header.block.bytes, HEADER);
     const name = nameOf(group);

@@ -3,7 +3,6 @@ import { type BlockView, type FoundBlock, READS_AT_ONCE } from './check-view.ts'
 import {
   BLOCKS_PER_CLUSTER,
   blockAddress,
-  COUNT_BLOCKS,
   COUNTS_PER_BLOCK,
   clusterAddress,
   clusterOnDevice,
@@ -159,14 +158,19 @@ export class GroupUnderCheck {
   }
 
   /** Entries that lead to a cluster. */
-  references(i: number): number {
+  referencesTo(i: number): number {
     const count = this.#found?.[i] ?? 0;
     return count === RESERVED ? 0 : count;
   }
 
+  /** Entries that lead to each of its clusters; what stands where no file can have any means nothing. */
+  references(): Uint16Array {
+    return this.#found?.slice() ?? new Uint16Array(this.length);
+  }
+
   /** Whether one of several files that have a cluster would write to it as if it were alone. */
   isEndangered(i: number): boolean {
-    if (this.references(i) < 2) return false;
+    if (this.referencesTo(i) < 2) return false;
     return (((this.#bare?.[i >> 3] ?? 0) >> (i & 7)) & 1) === 1;
   }
 
@@ -193,9 +197,4 @@ export class GroupUnderCheck {
 /** The count of a cluster, in the block that has it. */
 export function countIn(counts: DataView, i: number): number {
   return counts.getUint16(HEADER + (i % COUNTS_PER_BLOCK) * 2, true);
-}
-
-/** Which of the count blocks of a group has a cluster. */
-export function countBlockOf(i: number): number {
-  return Math.min(COUNT_BLOCKS - 1, Math.floor(i / COUNTS_PER_BLOCK));
 }

@@ -1,22 +1,27 @@
 /** What the counts and bitmaps of a group must be, by what a walk over all files found. */
-import { countBlockOf, countIn, type GroupBlocks, type GroupUnderCheck } from './check-group.ts';
+import { countIn, type GroupBlocks, type GroupUnderCheck } from './check-group.ts';
 import type { SpaceUnderCheck } from './check-space.ts';
 import { COUNT_BLOCKS, COUNTS_PER_BLOCK } from './geometry.ts';
 import { COUNT_MAX, COUNT_METADATA, COUNT_SYSTEM, GROUP_AT } from './layout.ts';
 
-/** The count of a cluster. @param stored what is counted now, if that can be read */
-export function expectedCount(
+/** In stored counts: it cannot be read. */
+export const UNKNOWN = -1;
+
+/** The count of each cluster of a group. @param stored what is counted now */
+export function expectedCounts(
   space: SpaceUnderCheck,
   group: GroupUnderCheck,
-  i: number,
-  stored: number | undefined,
-): number {
-  if (group.metadata.has(i)) return COUNT_METADATA;
-  if (group.system.has(i)) return COUNT_SYSTEM;
-  const references = group.references(i);
+  stored: Int32Array,
+): Uint16Array {
+  const expected = group.references();
+  for (const i of group.system) expected[i] = COUNT_SYSTEM;
+  for (const i of group.metadata.keys()) expected[i] = COUNT_METADATA;
+  if (space.systemKnown) return expected;
   // a journal that is not known of may be there
-  if (stored === COUNT_SYSTEM && references === 0 && !space.systemKnown) return COUNT_SYSTEM;
-  return references;
+  for (let i = 0; i < expected.length; i++) {
+    if (stored[i] === COUNT_SYSTEM && expected[i] === 0) expected[i] = COUNT_SYSTEM;
+  }
+  return expected;
 }
 
 /** `low`: the cluster may be given away although it is in use. `high`: it is in use by less than is counted. */
@@ -26,13 +31,14 @@ export function judgeCount(stored: number, expected: number): 'right' | 'low' | 
   return expected > COUNT_MAX || stored > COUNT_MAX || stored < expected ? 'low' : 'high';
 }
 
-/** The counts of a group as they are; undefined where they cannot be read. */
-export function storedCounts(group: GroupUnderCheck, { counts }: GroupBlocks): (number | undefined)[] {
-  const views = counts.map(({ block }) => block?.view);
-  return Array.from({ length: group.length }, (_, i) => {
-    const view = views[countBlockOf(i)];
-    return view ? countIn(view, i) : undefined;
-  });
+/** The counts of a group as they are. */
+export function storedCounts(group: GroupUnderCheck, { counts }: GroupBlocks): Int32Array {
+  const stored = new Int32Array(group.length).fill(UNKNOWN);
+  for (const [block, { block: found }] of counts.entries()) {
+    const [from, to] = countRange(group, block);
+    for (let i = from; found && i < to; i++) stored[i] = countIn(found.view, i);
+  }
+  return stored;
 }
 
 /**
@@ -43,7 +49,7 @@ export function lengthInUse(
   space: SpaceUnderCheck,
   group: GroupUnderCheck,
   { header }: GroupBlocks,
-  stored: readonly (number | undefined)[],
+  stored: Int32Array,
 ): number {
   const claimed = header.block?.view.getUint32(GROUP_AT.clusters, true) ?? group.length;
   if (claimed < 2 || claimed >= group.length) return group.length;
@@ -51,7 +57,7 @@ export function lengthInUse(
   let free = 0;
   for (let i = 0; i < group.length; i++) {
     if (i < claimed && stored[i] === 0) free++;
-    if (i >= claimed && (stored[i] !== 0 || group.references(i) > 0 || group.metadata.has(i)))
+    if (i >= claimed && (stored[i] !== 0 || group.referencesTo(i) > 0 || group.metadata.has(i)))
       return group.length;
   }
   return free === header.block?.view.getUint32(GROUP_AT.freeClusters, true) ? claimed : group.length;

@@ -8,7 +8,14 @@
 import { blockBytes } from './block.ts';
 import type { GroupBlocks, GroupUnderCheck } from './check-group.ts';
 import type { SpaceUnderCheck } from './check-space.ts';
-import { countRange, expectedCount, judgeCount, lengthInUse, storedCounts } from './expected-counts.ts';
+import {
+  countRange,
+  expectedCounts,
+  judgeCount,
+  lengthInUse,
+  storedCounts,
+  UNKNOWN,
+} from './expected-counts.ts';
 import { BLOCKS_PER_CLUSTER, COUNTS_PER_BLOCK, firstBlockOf } from './geometry.ts';
 import {
   COUNT_MAX,
@@ -32,7 +39,11 @@ export async function planGroup(
   const found = await group.read(space.view);
   const stored = storedCounts(group, found);
   const length = lengthInUse(space, group, found, stored);
-  const counts = stored.map((count, i) => newCount(space, group, i, count, i < length, provesFree));
+  const expected = expectedCounts(space, group, stored);
+  const counts = stored.map((count, i) => {
+    if (count !== UNKNOWN && i >= length) return count;
+    return newCount(group, i, count, expected[i] as number, provesFree);
+  });
   planCounts(space, group, found, counts, blocks);
   const bitmaps = newBitmaps(group, counts, provesFree);
   const volume = space.description.uuid;
@@ -47,20 +58,18 @@ export async function planGroup(
   planHeader(space, group, found, { counts: counts.slice(0, length), bitmaps, length }, blocks);
 }
 
-/** What a cluster is to be counted as; undefined where that is not known. */
+/** What a cluster is to be counted as. */
 function newCount(
-  space: SpaceUnderCheck,
   group: GroupUnderCheck,
   i: number,
-  stored: number | undefined,
-  inUse: boolean,
+  stored: number,
+  expected: number,
   provesFree: boolean,
-): number | undefined {
-  const expected = expectedCount(space, group, i, stored);
-  if (stored === undefined) return provesFree ? expected : undefined;
-  if (!inUse || (group.metadata.has(i) && group.references(i) > 0)) return stored;
-  if (judgeCount(stored, expected) === 'right') return stored;
-  if (provesFree) return Math.min(expected, expected > COUNT_MAX ? expected : COUNT_MAX);
+): number {
+  if (stored === UNKNOWN) return provesFree ? expected : UNKNOWN;
+  if (group.metadata.has(i) && group.referencesTo(i) > 0) return stored;
+  if (judgeCount(stored, expected) === 'right' || expected === COUNT_MAX + 1) return stored;
+  if (provesFree) return expected;
   return stored < expected ? expected : stored;
 }
 
@@ -68,12 +77,12 @@ function planCounts(
   space: SpaceUnderCheck,
   group: GroupUnderCheck,
   found: GroupBlocks,
-  counts: readonly (number | undefined)[],
+  counts: Int32Array,
   blocks: NewBlocks,
 ): void {
   for (const [block, { block: before }] of found.counts.entries()) {
     const [from, to] = countRange(group, block);
-    if (counts.slice(from, to).includes(undefined)) continue;
+    if (counts.subarray(from, to).includes(UNKNOWN)) continue;
     const address = group.header + 1 + block;
     const bytes = before?.bytes.slice() ?? blockBytes('counts', space.description.uuid, address);
     const view = new DataView(bytes.buffer);
@@ -87,7 +96,7 @@ function planCounts(
 /** The bitmaps of all clusters that are metadata; undefined for what is not known. */
 function newBitmaps(
   group: GroupUnderCheck,
-  counts: readonly (number | undefined)[],
+  counts: Int32Array,
   provesFree: boolean,
 ): Map<number, Uint8Array | undefined> {
   const bitmaps = new Map<number, Uint8Array | undefined>();
@@ -105,7 +114,7 @@ function newBitmaps(
 
 /** What the header sums up. */
 interface Sums {
-  readonly counts: readonly (number | undefined)[];
+  readonly counts: Int32Array;
   readonly bitmaps: ReadonlyMap<number, Uint8Array | undefined>;
   readonly length: number;
 }
@@ -121,7 +130,7 @@ function planHeader(
   if (bitmap === undefined) return;
   const before = header.block;
   const known = before && groupLayout.decode(before.bytes, HEADER);
-  const allKnown = !counts.includes(undefined) && ![...bitmaps.values()].includes(undefined);
+  const allKnown = !counts.includes(UNKNOWN) && ![...bitmaps.values()].includes(undefined);
   if (!known && !allKnown) return;
   const bytes = before?.bytes.slice() ?? blockBytes('group', space.description.uuid, group.header);
   groupLayout.encode(
