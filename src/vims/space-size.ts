@@ -39,12 +39,19 @@ async function freeOnDisk(metadata: Metadata, device: number, index: number): Pr
 /**
  * The last group of a device that is ready may have been cut short by the end of the device. When that lies further out
  * now, the group takes in what it can.
+ *
+ * @param clusters that the device has now
  */
-export async function growLastGroup(metadata: Metadata, space: Space, device: number): Promise<void> {
-  const index = (space.ready[device] as number) - 1;
+export async function growLastGroup(
+  metadata: Metadata,
+  space: Space,
+  device: number,
+  clusters: number,
+): Promise<void> {
+  const index = (space.ready[device] ?? 0) - 1;
   if (index < 0) return;
   const group = await space.group(device, index);
-  const length = groupLength(index, space.clusters[device] as number);
+  const length = groupLength(index, clusters);
   if (length <= group.length) return;
   await metadata.change(async (operation) => {
     const backups = backupsIn(index, length).filter((i) => i >= group.length);

@@ -105,6 +105,24 @@ export async function writeSuperblocks(
   }
 }
 
+/**
+ * Ends a change of the superblocks that a crash cut off: devices with a copy that is older, or torn, get all of them
+ * again.
+ */
+export async function completeSuperblocks(
+  devices: readonly BlockDevice[],
+  volume: VolumeDescription,
+): Promise<void> {
+  for (const [index, device] of devices.entries()) {
+    let whole = true;
+    for (const block of superblockPlaces(volume.devices[index]?.clusters ?? 0)) {
+      const copy = await readCopy(device, block);
+      whole &&= copy !== undefined && 'found' in copy && copy.found.generation === volume.generation;
+    }
+    if (!whole) await writeSuperblocks(device, volume, index);
+  }
+}
+
 /** Whether a superblock could be there at all, and what it says. */
 type Candidate = { readonly found: FoundSuperblock } | { readonly problem: string } | undefined;
 

@@ -14,7 +14,7 @@ import { deleteOrphan, listOrphans } from './remove-content.ts';
 import { ownHost, readSlot, writeSlot } from './slot.ts';
 import { Space } from './space.ts';
 import { growLastGroup, spaceTotals } from './space-size.ts';
-import { readVolume, type VolumeDescription, writeSuperblocks } from './superblock.ts';
+import { completeSuperblocks, readVolume, type VolumeDescription, writeSuperblocks } from './superblock.ts';
 import { VimsFiles } from './vims-files.ts';
 import type { VolumeCore } from './volume-core.ts';
 
@@ -67,6 +67,7 @@ export class VimsVolume {
     });
     const replay = await journal.read();
     if (!set.readOnly) {
+      if (slot.state !== SLOT_STATES.detached) await completeSuperblocks(devices, description);
       await applyReplay(set, description.uuid, replay);
       // the number of a record that may be there in part is never used again
       await journal.clear(replay.sequence + 2);
@@ -117,7 +118,12 @@ export class VimsVolume {
 
   async #putInOrder(): Promise<void> {
     for (const device of this.#devices.keys())
-      await growLastGroup(this.#core.metadata, this.#core.space, device);
+      await growLastGroup(
+        this.#core.metadata,
+        this.#core.space,
+        device,
+        this.#core.space.clusters[device] as number,
+      );
     for (const address of await listOrphans(this.#core)) await deleteOrphan(this.#core, address);
   }
 
@@ -155,8 +161,9 @@ export class VimsVolume {
 
   async #setClusters(device: number, clusters: number): Promise<void> {
     const { metadata, space } = this.#core;
+    // before another group can be made ready: then the one before would stay short for ever
+    await growLastGroup(metadata, space, device, clusters);
     await space.setClusters(device, clusters);
-    await growLastGroup(metadata, space, device);
   }
 
   /** Writes superblocks of a new generation, those of the last device first. */
