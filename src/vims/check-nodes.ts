@@ -4,7 +4,6 @@ import { shownBlock, type VolumeFindings } from './check-findings.ts';
 import type { BlockView } from './check-view.ts';
 import {
   BLOCK,
-  BLOCKS_PER_CLUSTER,
   CLUSTER,
   clusterAddress,
   clusterOffset,
@@ -128,9 +127,4 @@ async function openJournal(
     findings.lost(`the journal (${where}): ${error.message}; what it may hold of files is not known`);
     return undefined;
   }
-}
-
-/** Blocks of a journal, its header included. */
-function _journalBlocks({ clusters }: JournalPlace): number {
-  return clusters * BLOCKS_PER_CLUSTER;
 }

@@ -134,6 +134,3 @@ export function put(devices: readonly MemoryDevice[], address: number, at: numbe
 export function putCopy(devices: readonly MemoryDevice[], from: number, to: number): void {
   put(devices, to, 0, readBlock(devices, from).bytes);
 }
-
-/** Where the journal of the sample begins. */
-export const JOURNAL: number = (4 * CLUSTER) / BLOCK + BLOCKS_PER_CLUSTER;
