@@ -4,7 +4,7 @@
  * The devices of a volume change by a new generation of it: first where a new device is, then on the first device. Who
  * opens the volume takes the newest that any of its devices has, so a crash in between leaves the old or the new.
  */
-import { VimgError } from '../base/errors.ts';
+import { isVimgError, VimgError } from '../base/errors.ts';
 import { isPromise } from '../base/maybe-promise.ts';
 import { formatUuid } from '../binary/uuid.ts';
 import type { BlockDevice } from '../device/block-device.ts';
@@ -165,6 +165,18 @@ export function decodeSuperblock(bytes: Uint8Array, block: number, name: string)
   if (sealed) return { problem: sealed };
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   if (view.getUint16(AT.type, true) !== BLOCK_TYPES.superblock) return { problem: 'it is another block' };
+  if (!Number.isSafeInteger(generationOf(bytes))) return { problem: 'its generation is out of range' };
+  if (view.getUint32(AT.address, true) !== block) return { problem: 'it belongs to another place' };
+  try {
+    return decodeFields(bytes, uuid, name);
+  } catch (error) {
+    if (isVimgError(error, 'INVALID_FORMAT')) return { problem: error.message };
+    throw error;
+  }
+}
+
+/** @throws VimgError `UNSUPPORTED`; `INVALID_FORMAT` for a number that is out of range */
+function decodeFields(bytes: Uint8Array, uuid: Uint8Array, name: string): Candidate {
   const superblock = superblockLayout.decode(bytes, HEADER);
   if (superblock.incompatible !== 0n) {
     throw new VimgError(
@@ -184,7 +196,6 @@ export function decodeSuperblock(bytes: Uint8Array, block: number, name: string)
   );
   if (devices.some(({ clusters }) => clusters > DEVICE_CLUSTERS_MAX))
     return { problem: 'a device is too large' };
-  if (view.getUint32(AT.address, true) !== block) return { problem: 'it belongs to another place' };
   return {
     found: {
       uuid: formatUuid(uuid),

@@ -29,6 +29,12 @@ export const SPACE_DAMAGES: readonly Damage[] = [
     mends: true,
   },
   {
+    name: 'superblock with a number that can be none',
+    harm: ({ devices }) => edit(devices, 0, (view) => view.setBigUint64(HEADER + 56, 2n ** 60n, true)),
+    says: /superblock in block 0 of device 0: .*out of range/,
+    mends: true,
+  },
+  {
     name: 'both superblocks in front of one device',
     harm: ({ devices }) => {
       ruin(devices, blockAddress(1, 0));

@@ -4,6 +4,7 @@ import { SeededRandom } from '../../src/base/random.ts';
 import { MemoryDevice } from '../../src/device/memory-device.ts';
 import { formatVolume } from '../../src/vims/format-volume.ts';
 import { VimsVolume } from '../../src/vims/volume.ts';
+import { edit } from './sample-volume.ts';
 
 const MiB = 1024 * 1024;
 const GiB = 1024 * MiB;
@@ -143,6 +144,17 @@ describe('a volume', () => {
     await volume.detach();
     const again = await VimsVolume.attach('ds', devices);
     expect((await again.files.status('ds:disk'))?.allocated).toBe(200 * MiB);
+    await again.detach();
+  });
+
+  it('is opened by the second superblock when the first has a number that can be none', async () => {
+    const { devices, volume } = await fresh(64 * MiB);
+    await volume.files.replace('ds:note', 'x');
+    await volume.detach();
+    // `root`, with a right checksum
+    edit(devices, 0, (view) => view.setBigUint64(64 + 56, 2n ** 60n, true));
+    const again = await VimsVolume.attach('ds', devices);
+    expect(await again.files.list('ds:')).toEqual(['note']);
     await again.detach();
   });
 });
