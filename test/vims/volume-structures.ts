@@ -2,14 +2,7 @@
 import { crc32cBulk } from '../../src/binary/crc32c.ts';
 import type { Layout } from '../../src/binary/layout.ts';
 import type { MemoryDevice } from '../../src/device/memory-device.ts';
-import {
-  BLOCK,
-  BLOCKS_PER_CLUSTER,
-  blockAddress,
-  blockOnDevice,
-  CLUSTER,
-  deviceOfBlock,
-} from '../../src/vims/geometry.ts';
+import { BLOCK, blockAddress, blockOnDevice, deviceOfBlock } from '../../src/vims/geometry.ts';
 import {
   AT,
   BLOCK_TYPES,
