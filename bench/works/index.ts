@@ -9,6 +9,7 @@ import { crashOpenWorks } from './crash-open.ts';
 import { largeDiskWorks } from './large-disk.ts';
 import { memoryWorks } from './memory.ts';
 import { serveWorks } from './serve.ts';
+import { volumeWorks } from './volume.ts';
 
 export const works: readonly Work[] = [
   ...largeDiskWorks,
@@ -20,4 +21,5 @@ export const works: readonly Work[] = [
   ...compareWorks,
   ...memoryWorks,
   ...serveWorks,
+  ...volumeWorks,
 ];
