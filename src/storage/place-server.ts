@@ -2,8 +2,8 @@
  * The side that has a volume attached: lets other processes of the user work with its files.
  *
  * A connection is one process. What it has open is closed, and its locks are gone, as soon as it hangs up, however it
- * ended. `close` is a farewell: what was asked for is answered, everything is flushed, and only then is hung up; so a
- * client loses nothing by it.
+ * ended. Names that a client changes are durable when it is answered. `close` is a farewell: what was asked for is
+ * answered, everything is flushed, and only then is hung up; so a client loses nothing by it.
  */
 import { rm } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
@@ -182,7 +182,9 @@ class PlaceConnection {
 
   async #openFile(files: FileSystem, { path, options }: Frame['head']): Promise<OpenAnswer> {
     if (this.#open.size >= OPEN_FILES_MAX) throw new VimgError('LIMIT', 'Too many open files');
-    const file = await files.open(String(path), options as Parameters<FileSystem['open']>[1]);
+    const wanted = options as Parameters<FileSystem['open']>[1];
+    const file = await files.open(String(path), wanted);
+    if (wanted.create !== undefined) await files.syncFolder(String(path));
     if (this.#socket.closed) {
       await file.close();
       throw new VimgError('CANCELLED', 'Nobody waits for the file any more');
@@ -245,17 +247,17 @@ class PlaceConnection {
       case 'realPath':
         return files.realPath(path);
       case 'rename':
-        return files.rename(path, to);
+        return durably(files, path, () => files.rename(path, to));
       case 'link':
-        return files.link(path, to);
+        return durably(files, path, () => files.link(path, to));
       case 'copy':
-        return (await files.copy?.(path, to)) ?? false;
+        return durably(files, path, async () => (await files.copy?.(path, to)) ?? false);
       case 'remove':
-        return files.remove(path);
+        return durably(files, path, () => files.remove(path));
       case 'makeFolder':
-        return files.makeFolder(path);
+        return durably(files, path, () => files.makeFolder(path));
       case 'removeFolder':
-        return files.removeFolder(path);
+        return durably(files, path, () => files.removeFolder(path));
       case 'syncFolder':
         return files.syncFolder(path);
       case 'replace':
@@ -266,6 +268,16 @@ class PlaceConnection {
         throw unknown(method);
     }
   }
+}
+
+/**
+ * A change of names is durable before it is answered: a client outlives this process, and goes on elsewhere with what it
+ * was told.
+ */
+async function durably<T>(files: FileSystem, path: string, work: () => Promise<T>): Promise<T> {
+  const done = await work();
+  await files.syncFolder(path);
+  return done;
 }
 
 function unknown(method: string): VimgError {
