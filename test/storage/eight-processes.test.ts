@@ -1,7 +1,7 @@
 /**
  * Eight processes on one volume, killed at random: no cluster is lost or given away twice, and what was flushed is there.
  *
- * VIMG_KILL_SECONDS sets for how long (default 20), VIMG_KILL_SEED which.
+ * VIMG_KILL_SECONDS sets for how long (default 30), VIMG_KILL_SEED which.
  */
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -21,7 +21,7 @@ import { readLog, SLOT, SLOTS, startWorker, type Worker } from './volume-worker.
 
 const MiB = 1024 * 1024;
 const PROCESSES = 8;
-const seconds = Number(process.env['VIMG_KILL_SECONDS'] ?? 20);
+const seconds = Number(process.env['VIMG_KILL_SECONDS'] ?? 30);
 const seed = Number(process.env['VIMG_KILL_SEED'] ?? 1);
 const access = { driver: vimsDriver };
 
