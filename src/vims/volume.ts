@@ -27,6 +27,8 @@ export class VimsVolume {
   readonly #devices: BlockDevice[];
   readonly #slot: Slot;
   #description: VolumeDescription;
+  /** Of the newest superblock that was begun to be written. */
+  #generation: number;
   #detached: Promise<void> | undefined;
 
   private constructor(
@@ -39,6 +41,7 @@ export class VimsVolume {
     this.#core = core;
     this.#devices = [...devices];
     this.#description = description;
+    this.#generation = description.generation;
     this.#slot = slot;
     this.files = new VimsFiles(core, description.root, place);
   }
@@ -146,16 +149,12 @@ export class VimsVolume {
     const index = this.#devices.length;
     if (index >= DEVICES_MAX) throw new VimgError('LIMIT', `A volume has ${DEVICES_MAX} devices at most`);
     const clusters = usableClusters(device);
-    const description: VolumeDescription = {
-      ...this.#description,
-      generation: this.#description.generation + 1,
-      devices: [...this.#description.devices, { uuid: newUuid(), clusters }],
-    };
+    const devices = [...this.#description.devices, { uuid: newUuid(), clusters }];
+    await formatSystemArea(new DeviceSet([...this.#devices, device]), this.uuid, index, 0);
+    await device.flush();
+    await this.#describe([...this.#devices, device], devices);
     this.#core.devices.add(device);
     this.#devices.push(device);
-    await formatSystemArea(this.#core.devices, this.uuid, index, 0);
-    await device.flush();
-    await this.#describe(description);
     await this.#setClusters(index, clusters);
   }
 
@@ -166,9 +165,14 @@ export class VimsVolume {
     await space.setClusters(device, clusters);
   }
 
-  /** Writes superblocks of a new generation, those of the last device first. */
-  async #describe(description: VolumeDescription): Promise<void> {
-    for (const [index, device] of [...this.#devices.entries()].reverse()) {
+  /**
+   * Writes superblocks of a new generation, those of the last device first. When that fails some may be there, so the
+   * number of the generation is not used again.
+   */
+  async #describe(devices: readonly BlockDevice[], described: VolumeDescription['devices']): Promise<void> {
+    const generation = ++this.#generation;
+    const description = { ...this.#description, generation, devices: described };
+    for (const [index, device] of [...devices.entries()].reverse()) {
       await writeSuperblocks(device, description, index);
     }
     this.#description = description;
@@ -183,7 +187,7 @@ export class VimsVolume {
     });
     const won = devices.reduce((sum, { clusters }, i) => sum + clusters - (before[i]?.clusters ?? 0), 0);
     if (won === 0) return 0;
-    await this.#describe({ ...this.#description, generation: this.#description.generation + 1, devices });
+    await this.#describe(this.#devices, devices);
     for (const [index, { clusters }] of devices.entries()) await this.#setClusters(index, clusters);
     return won * CLUSTER;
   }

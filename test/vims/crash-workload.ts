@@ -231,6 +231,7 @@ export class CrashWorkload {
   }
 
   async #copy(path: string, source: CrashFile, target: string): Promise<void> {
+    if (this.#world.names.has(target)) return;
     await this.#idle(source);
     const words = new Map<number, number>();
     const device = await this.volume.files.open(`ds:${path}`, { readOnly: true });

@@ -12,9 +12,12 @@ import type { BlockDevice } from '../../src/device/block-device.ts';
 import { MemoryDevice } from '../../src/device/memory-device.ts';
 import { type RecordedEvent, RecordingDevice } from '../../src/device/recording-device.ts';
 import { CrashStates, ShuffleDevice } from '../../src/testing/index.ts';
+import { seal } from '../../src/vims/block.ts';
 import { DeviceSet } from '../../src/vims/device-set.ts';
 import { formatVolume } from '../../src/vims/format-volume.ts';
+import { BLOCK, clusterAddress, firstBlockOf, groupStart } from '../../src/vims/geometry.ts';
 import { Journal } from '../../src/vims/journal.ts';
+import { GROUP_AT, HEADER } from '../../src/vims/layout.ts';
 import { readSlot, writeSlot } from '../../src/vims/slot.ts';
 import { readVolume } from '../../src/vims/superblock.ts';
 import { CrashJudge } from './crash-judge.ts';
@@ -30,6 +33,9 @@ const STEPS = 120;
 const MOMENTS = 70;
 const STATES_EACH = 3;
 
+/** Clusters of a journal, less the one that is left of it when it is shortened. */
+const JOURNAL_REST = 3;
+
 interface Totals {
   states: number;
   nested: number;
@@ -44,30 +50,45 @@ interface Medium {
   settled: number;
 }
 
-/** A journal so short that it goes round often. */
+/** A journal so short that it goes round often. The rest of it becomes free. */
 async function shortenJournal(devices: readonly BlockDevice[], uuid: string): Promise<void> {
   const set = new DeviceSet(devices);
   const slot = await readSlot(set, uuid, 0);
   await Journal.format(set, uuid, { cluster: slot.journal, clusters: 1 });
   await writeSlot(set, uuid, 0, { ...slot, journalClusters: 1 });
+  const group = firstBlockOf(clusterAddress(0, groupStart(0)));
+  await edit(set, group, (view) => {
+    view.setUint32(GROUP_AT.freeClusters, view.getUint32(GROUP_AT.freeClusters, true) + JOURNAL_REST, true);
+  });
+  await edit(set, group + 1, (view) => {
+    for (let i = 0; i < JOURNAL_REST; i++) view.setUint16(HEADER + (2 + i) * 2, 0, true);
+  });
+}
+
+async function edit(devices: DeviceSet, address: number, change: (view: DataView) => void): Promise<void> {
+  const bytes = new Uint8Array(BLOCK);
+  await devices.readBlock(bytes, address);
+  change(new DataView(bytes.buffer));
+  seal(bytes, 0);
+  await devices.writeBlocks(bytes, address);
 }
 
 class Recorded {
   readonly events: RecordedEvent[] = [];
   readonly media: Medium[] = [];
   readonly world: CrashWorld = new CrashWorld(this.events);
+  readonly isShort: boolean;
   readonly #random: SeededRandom;
   readonly #uneven: boolean;
 
-  constructor(random: SeededRandom, uneven: boolean) {
+  /** @param isShort whether its journal goes round often */
+  constructor(random: SeededRandom, uneven: boolean, isShort: boolean) {
+    this.isShort = isShort;
     this.#random = random;
     this.#uneven = uneven;
   }
 
-  makeDevice(
-    memory: MemoryDevice = MemoryDevice.create(32 * MiB),
-    settled = Number.MAX_SAFE_INTEGER,
-  ): BlockDevice {
+  makeDevice(memory: MemoryDevice = MemoryDevice.create(32 * MiB), settled = Number.MAX_SAFE_INTEGER): BlockDevice {
     const start = memory.fork();
     const inner = this.#uneven ? new ShuffleDevice(memory, this.#random.nextU32()) : memory;
     const device = new RecordingDevice(inner, this.events, this.media.length);
@@ -79,7 +100,7 @@ class Recorded {
     const random = this.#random;
     const memories = Array.from({ length: random.pick([1, 1, 2]) }, () => MemoryDevice.create(32 * MiB));
     const uuid = await formatVolume(memories);
-    if (random.oneIn(2)) await shortenJournal(memories, uuid);
+    if (this.isShort) await shortenJournal(memories, uuid);
     const devices = memories.map((memory) => this.makeDevice(memory, 0));
     const spare = (): Spare => {
       const device = this.makeDevice();
@@ -115,8 +136,8 @@ async function membersOf(media: MemoryDevice[], certain: number, possible: numbe
 
 async function runWorkload(seed: number, totals: Totals): Promise<void> {
   const random = new SeededRandom(seed);
-  const recorded = new Recorded(random, random.oneIn(3));
-  const judge = new CrashJudge(random, 150);
+  const recorded = new Recorded(random, random.oneIn(3), random.oneIn(2));
+  const judge = new CrashJudge(random, 150, recorded.isShort ? JOURNAL_REST * MiB : 0);
   try {
     await recorded.work();
   } catch (error) {
@@ -124,9 +145,7 @@ async function runWorkload(seed: number, totals: Totals): Promise<void> {
   }
   const { events, media, world } = recorded;
   const states = media.map(({ start }, i) => new CrashStates(start, events, i));
-  const moments = Array.from({ length: MOMENTS }, () => random.below(events.length + 1)).sort(
-    (a, b) => a - b,
-  );
+  const moments = Array.from({ length: MOMENTS }, () => random.below(events.length + 1)).sort((a, b) => a - b);
   for (const position of moments) {
     const expected = expectationAt(world, position);
     for (let i = 0; i < STATES_EACH; i++) {
@@ -153,11 +172,7 @@ it(
     const first = ONLY_SEED === undefined ? 1 : Number(ONLY_SEED);
     const end = performance.now() + SECONDS * 1000;
     for (let seed = first; totals.states < STATES && performance.now() < end; seed++) {
-      await runWorkload(seed, totals).catch((e) => {
-        if (!process.env['KEEP']) throw e;
-        console.log(e.message.split('\n').slice(0, 3).join('\n').slice(0, 600));
-        totals.states += 200;
-      });
+      await runWorkload(seed, totals).catch((e) => { if (!process.env['KEEP']) throw e; console.log(e.message.split('\n').slice(0,30).join('\n').slice(0, 600)); totals.states += 200; });
       if (ONLY_SEED !== undefined) break;
     }
     const { states, nested, workloads } = totals;

@@ -187,7 +187,10 @@ export class ModelSteps {
     const { names, volume } = this.#world;
     const file = names.makeFile();
     this.#world.put(file, 0, source.content.subarray(0, source.size));
-    await this.#world.name(names.put(target, file), () => volume.files.copy(`ds:${path}`, `ds:${target}`));
+    const outcome = names.put(target, file);
+    const taken = outcome !== 'NOT_FOUND' && names.nodes.has(target);
+    const copy = (): Promise<unknown> => volume.files.copy(`ds:${path}`, `ds:${target}`);
+    await this.#world.name(taken ? 'EXISTS' : outcome, copy);
   }
 
   #contentStep(): Step | undefined {
