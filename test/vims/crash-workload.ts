@@ -51,6 +51,8 @@ export class CrashWorkload {
   readonly #handles: Handle[] = [];
   readonly #underWay = new Set<Promise<unknown>>();
   volume!: VimsVolume;
+  /** A change failed whose end cannot be told: the volume must be left. */
+  broken = false;
 
   constructor({ world, random, devices, most, spare }: WorkloadParts) {
     this.#world = world;
@@ -90,14 +92,22 @@ export class CrashWorkload {
     while (this.#underWay.size >= this.#most) await Promise.race(this.#underWay);
     const kind = random.below(100);
     if (kind < 8) await this.#begin(this.#flush());
-    else if (kind === 8) {
-      await this.detach();
-      await this.attach();
-    } else if (kind === 9 && this.#spare && this.#devices.length < 3 && random.oneIn(3))
-      await this.#addDevice();
-    else if (kind < 34) await this.#changeNames();
-    else if (kind < 40 || this.#handles.length === 0) await this.#open();
+    else if (kind === 8) await this.#unlessBroken(() => this.#reattach());
+    else if (kind === 9 && this.#spare && this.#devices.length < 3 && random.oneIn(3)) await this.#addDevice();
+    else if (kind < 34) await this.#unlessBroken(() => this.#changeNames());
+    else if (kind < 40 || this.#handles.length === 0) await this.#unlessBroken(() => this.#open());
     else await this.#changeContent(random.pick(this.#handles));
+  }
+
+  async #unlessBroken(work: () => Promise<void>): Promise<void> {
+    this.broken = true;
+    await work();
+    this.broken = false;
+  }
+
+  async #reattach(): Promise<void> {
+    await this.detach();
+    await this.attach();
   }
 
   async #begin(work: Promise<unknown>): Promise<void> {
@@ -107,8 +117,7 @@ export class CrashWorkload {
   }
 
   #flush(): Promise<void> {
-    const handle =
-      this.#handles.length > 0 && this.#random.oneIn(2) ? this.#random.pick(this.#handles) : undefined;
+    const handle = this.#handles.length > 0 && this.#random.oneIn(2) ? this.#random.pick(this.#handles) : undefined;
     return this.#world.flush(() => (handle ? handle.device.flush() : this.volume.files.syncFolder('ds:')));
   }
 
