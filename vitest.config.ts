@@ -10,6 +10,7 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 /** The files that take longest, the longest first. */
 const SLOW: readonly string[] = [
   'test/crash/enumeration.test.ts',
+  'test/vims/crash.test.ts',
   'test/cli/sessions.test.ts',
   'test/e2e/compare-200.test.ts',
   'test/fuzz/vvd-fields.test.ts',

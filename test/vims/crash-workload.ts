@@ -93,7 +93,8 @@ export class CrashWorkload {
     const kind = random.below(100);
     if (kind < 8) await this.#begin(this.#flush());
     else if (kind === 8) await this.#unlessBroken(() => this.#reattach());
-    else if (kind === 9 && this.#spare && this.#devices.length < 3 && random.oneIn(3)) await this.#addDevice();
+    else if (kind === 9 && this.#spare && this.#devices.length < 3 && random.oneIn(3))
+      await this.#addDevice();
     else if (kind < 34) await this.#unlessBroken(() => this.#changeNames());
     else if (kind < 40 || this.#handles.length === 0) await this.#unlessBroken(() => this.#open());
     else await this.#changeContent(random.pick(this.#handles));
@@ -117,7 +118,8 @@ export class CrashWorkload {
   }
 
   #flush(): Promise<void> {
-    const handle = this.#handles.length > 0 && this.#random.oneIn(2) ? this.#random.pick(this.#handles) : undefined;
+    const handle =
+      this.#handles.length > 0 && this.#random.oneIn(2) ? this.#random.pick(this.#handles) : undefined;
     return this.#world.flush(() => (handle ? handle.device.flush() : this.volume.files.syncFolder('ds:')));
   }
 
