@@ -30,6 +30,9 @@ export async function waitForTails(inode: OpenInode, offset: number, length: num
  * Does what lets a file reach to `end` at least, once it succeeded; what lies between the end of the file and `offset`
  * is zeroed. In the tick of the call other changes see that the file is about to end there. When it fails, space behind
  * the end is given back.
+ *
+ * The file never reaches over what others below have not done yet: a flush would make its size durable without that,
+ * and a crash show what lay behind the end. When one of them fails, so do those behind it.
  */
 export async function growing(
   inode: OpenInode,
@@ -37,13 +40,13 @@ export async function growing(
   end: number,
   work: () => Promise<void> | void,
 ): Promise<void> {
+  const start = inode.issuedEnd;
   inode.growing++;
+  inode.issuedEnd = Math.max(start, end);
+  const done = growTo(inode, { start, offset, end }, work);
+  if (end > start) inode.growths.add({ start, done });
   try {
-    const start = inode.issuedEnd;
-    inode.issuedEnd = Math.max(start, end);
-    if (offset > start) await whileTail(inode, start, offset, zeroRange(inode, start, offset, 'free'));
-    await work();
-    inode.changed(end);
+    await done;
   } catch (error) {
     inode.untidy = true;
     throw error;
@@ -51,9 +54,23 @@ export async function growing(
     inode.growing--;
     if (inode.growing === 0) {
       inode.issuedEnd = inode.size;
+      inode.growths.clear();
       if (inode.untidy) await tidy(inode);
     }
   }
+}
+
+/** @param range where the file ended, and what is going to be changed */
+async function growTo(
+  inode: OpenInode,
+  range: { readonly start: number; readonly offset: number; readonly end: number },
+  work: () => Promise<void> | void,
+): Promise<void> {
+  const { start, offset, end } = range;
+  if (offset > start) await whileTail(inode, start, offset, zeroRange(inode, start, offset, 'free'));
+  await work();
+  for (const other of [...inode.growths]) if (other.start < Math.min(start, end)) await other.done;
+  inode.changed(end);
 }
 
 async function whileTail(

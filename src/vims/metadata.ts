@@ -115,6 +115,17 @@ export class Metadata {
     return this.#cache.peek(address);
   }
 
+  /**
+   * Keeps a block in memory from now on, until its `pins` are taken back. It was read since the last operation; should
+   * it have been let go of since, what others have read or will read is the same one.
+   */
+  pin(block: Block): Block {
+    const kept = this.#cache.blocks.get(block.address) ?? block;
+    this.#cache.blocks.set(block.address, kept);
+    kept.pins++;
+    return kept;
+  }
+
   /** @throws VimgError `CORRUPT` when the block is not what it must be, `IO` */
   read(type: BlockTypeName, address: number, owner?: number): MaybePromise<Block> {
     return this.#cache.read(type, address, owner);

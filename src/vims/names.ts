@@ -116,7 +116,7 @@ export class Names {
     return left ? this.#unlink(operation, left) : undefined;
   }
 
-  /** Two names of one file: nothing happens. The same name: nothing either. */
+  /** Two names of one file: the first one goes. The same name: nothing happens. */
   async #renameToItself(operation: Operation, source: Place, target: Place): Promise<Block | undefined> {
     const same =
       source.folder.inode === target.folder.inode && Buffer.compare(source.name, target.name) === 0;

@@ -20,6 +20,12 @@ import type { VolumeCore } from './volume-core.ts';
 const AHEAD_MIN = 4;
 const AHEAD_MAX = 64;
 
+/** A change that moves the end of the file, from where it was. */
+export interface Growth {
+  readonly start: number;
+  readonly done: Promise<void>;
+}
+
 /** Bytes that are being zeroed. */
 export interface ZeroedTail {
   readonly start: number;
@@ -44,6 +50,8 @@ export class OpenInode {
   untidy = false;
   /** Parts behind the end of the file that are being zeroed: who writes there waits. */
   readonly tails: Set<ZeroedTail> = new Set<ZeroedTail>();
+  /** What the end moves with that is under way, or failed while others were. */
+  readonly growths: Set<Growth> = new Set<Growth>();
   /** While it is being copied nobody writes. */
   frozen: Promise<void> | undefined;
   /** The content changed since `#modifiedNs` was set. */
@@ -58,11 +66,11 @@ export class OpenInode {
 
   constructor(core: VolumeCore, block: Block) {
     this.core = core;
-    this.block = block;
-    block.pins++;
-    this.size = getU64(block.view, INODE_AT.size);
+    this.block = core.metadata.pin(block);
+    const { view } = this.block;
+    this.size = getU64(view, INODE_AT.size);
     this.issuedEnd = this.size;
-    this.#modifiedNs = block.view.getBigUint64(INODE_AT.modifiedNs, true);
+    this.#modifiedNs = view.getBigUint64(INODE_AT.modifiedNs, true);
     core.space.addReserver(this);
   }
 

@@ -37,8 +37,9 @@ export async function listOrphans(core: VolumeCore): Promise<number[]> {
 
 /** Gives back what a file without a name has, and then the file. Nobody may have it open. */
 export async function deleteOrphan(core: VolumeCore, address: number): Promise<void> {
-  const inode = await readInode(core.metadata, address);
-  inode.pins++;
+  const inode = await core.metadata.look(async () =>
+    core.metadata.pin(await readInode(core.metadata, address)),
+  );
   try {
     if (kindOf(inode) === 'folder') await freeBuckets(core, inode);
     else if (inode.view.getUint8(INODE_AT.content) === CONTENT.tree) await freeClusters(core, inode);

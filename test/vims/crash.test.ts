@@ -7,6 +7,7 @@
  */
 import { expect, it } from 'vitest';
 import { isVimgError } from '../../src/base/errors.ts';
+import { LIMITS } from '../../src/base/limits.ts';
 import { SeededRandom } from '../../src/base/random.ts';
 import type { BlockDevice } from '../../src/device/block-device.ts';
 import { MemoryDevice } from '../../src/device/memory-device.ts';
@@ -15,11 +16,20 @@ import { CrashStates, ShuffleDevice } from '../../src/testing/index.ts';
 import { seal } from '../../src/vims/block.ts';
 import { DeviceSet } from '../../src/vims/device-set.ts';
 import { formatVolume } from '../../src/vims/format-volume.ts';
-import { BLOCK, clusterAddress, firstBlockOf, groupStart } from '../../src/vims/geometry.ts';
+import {
+  BLOCK,
+  CLUSTER,
+  clusterAddress,
+  firstBlockOf,
+  GROUP_CLUSTERS,
+  groupStart,
+  SYSTEM_CLUSTERS,
+} from '../../src/vims/geometry.ts';
 import { Journal } from '../../src/vims/journal.ts';
 import { GROUP_AT, HEADER } from '../../src/vims/layout.ts';
 import { readSlot, writeSlot } from '../../src/vims/slot.ts';
 import { readVolume } from '../../src/vims/superblock.ts';
+import { VimsVolume } from '../../src/vims/volume.ts';
 import { CrashJudge } from './crash-judge.ts';
 import { CrashWorkload, type Spare } from './crash-workload.ts';
 import { CrashWorld, expectationAt } from './crash-world.ts';
@@ -73,17 +83,35 @@ async function edit(devices: DeviceSet, address: number, change: (view: DataView
   await devices.writeBlocks(bytes, address);
 }
 
+let crowded: Promise<MemoryDevice> | undefined;
+
+/** A volume whose first group is full but for what is kept for metadata, and whose second one is not ready yet. */
+async function makeCrowded(): Promise<MemoryDevice> {
+  const rest = 64;
+  const memory = MemoryDevice.create((SYSTEM_CLUSTERS + GROUP_CLUSTERS + rest) * CLUSTER);
+  await formatVolume([memory]);
+  const volume = await VimsVolume.attach('ds', [memory]);
+  const { free } = await volume.capacity();
+  const file = await volume.files.open('ds:ballast', { create: 'exclusive' });
+  await file.writeZeroes(0, free - (rest + 2) * CLUSTER, { keepAllocated: true });
+  await file.close();
+  await volume.detach();
+  return memory;
+}
+
 class Recorded {
   readonly events: RecordedEvent[] = [];
   readonly media: Medium[] = [];
   readonly world: CrashWorld = new CrashWorld(this.events);
   readonly isShort: boolean;
+  readonly isCrowded: boolean;
   readonly #random: SeededRandom;
   readonly #uneven: boolean;
 
   /** @param isShort whether its journal goes round often */
-  constructor(random: SeededRandom, uneven: boolean, isShort: boolean) {
+  constructor(random: SeededRandom, uneven: boolean, isShort: boolean, isCrowded: boolean) {
     this.isShort = isShort;
+    this.isCrowded = isCrowded;
     this.#random = random;
     this.#uneven = uneven;
   }
@@ -103,7 +131,20 @@ class Recorded {
     const random = this.#random;
     const memories = Array.from({ length: random.pick([1, 1, 2]) }, () => MemoryDevice.create(32 * MiB));
     const uuid = await formatVolume(memories);
-    if (this.isShort) await shortenJournal(memories, uuid);
+    if (this.isShort && !this.isCrowded) await shortenJournal(memories, uuid);
+    if (this.isCrowded) {
+      crowded ??= makeCrowded();
+      memories.splice(0, memories.length, (await crowded).fork());
+      const volume = await VimsVolume.attach(
+        'ds',
+        memories.map((memory) => memory.fork()),
+      );
+      const { size = 0 } = (await volume.files.status('ds:ballast')) ?? {};
+      this.world.begin({
+        names: new Map([['ballast', 'it']]),
+        files: new Map([['it', { size, words: new Map() }]]),
+      });
+    }
     const devices = memories.map((memory) => this.makeDevice(memory, 0));
     const spare = (): Spare => {
       const device = this.makeDevice();
@@ -139,8 +180,10 @@ async function membersOf(media: MemoryDevice[], certain: number, possible: numbe
 
 async function runWorkload(seed: number, totals: Totals): Promise<void> {
   const random = new SeededRandom(seed);
-  const recorded = new Recorded(random, random.oneIn(3), random.oneIn(2));
-  const judge = new CrashJudge(random, 150, recorded.isShort ? JOURNAL_REST * MiB : 0);
+  // in some workloads so few blocks in memory that they come and go all the time
+  (LIMITS as { metadataCache: number }).metadataCache = random.pick([24, 8192]) * BLOCK;
+  const recorded = new Recorded(random, random.oneIn(3), random.oneIn(2), seed % 16 === 0);
+  const judge = new CrashJudge(random, 150, recorded.isShort && !recorded.isCrowded ? JOURNAL_REST * MiB : 0);
   try {
     await recorded.work();
   } catch (error) {
