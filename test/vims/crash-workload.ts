@@ -6,19 +6,14 @@ import type { BlockDevice } from '../../src/device/block-device.ts';
 import type { DiskFile } from '../../src/device/file-system.ts';
 import { SECTOR, SectorHistory } from '../../src/testing/index.ts';
 import { VimsVolume } from '../../src/vims/volume.ts';
-import { type CrashFile, type CrashWorld, readWindows, WINDOWS } from './crash-world.ts';
+import { randomSpan, type Span, wideSpan, zeroHistory } from './crash-spans.ts';
+import { type CrashFile, type CrashWorld, readWindows } from './crash-world.ts';
 import { parentOf } from './model-names.ts';
 
-const KiB = 1024;
-const MiB = 1024 * KiB;
+const MiB = 1024 * 1024;
 const NAMES = ['a', 'b', 'c', 'd', 'a name that is longer than others, so that folders are full sooner'];
 const FOLDERS = ['', '', 'x', 'y'];
 const HANDLES = 5;
-
-interface Span {
-  readonly from: number;
-  readonly to: number;
-}
 
 interface Handle {
   readonly file: CrashFile;
@@ -263,7 +258,7 @@ export class CrashWorkload {
     const random = this.#random;
     const kind = random.below(12);
     if (kind === 0) return this.#resize(handle);
-    const span = kind < 4 ? this.#wideSpan(handle.file) : this.#span();
+    const span = kind < 4 ? wideSpan(random, handle.file) : randomSpan(this.#random);
     const { from, to } = span;
     const { file, device } = handle;
     const inUse = this.#handles.some(
@@ -273,13 +268,13 @@ export class CrashWorkload {
     if (kind < 2) {
       if (to > file.size) return;
       // parts of pieces stay as they are: it is never sure that something became zero
-      this.#zeroHistory(file, span);
+      zeroHistory(file, span);
       await this.#run(handle, span, async () => device.discard(from, to - from));
       return;
     }
     const grows = to > file.size ? file.resizing(to, true) : undefined;
     if (kind < 4) {
-      const settle = this.#zeroHistory(file, span);
+      const settle = zeroHistory(file, span);
       const options = { keepAllocated: random.oneIn(3) };
       await this.#run(handle, span, async () => device.writeZeroes(from, to - from, options), settle, grows);
       return;
@@ -310,42 +305,12 @@ export class CrashWorkload {
     await this.#begin(run());
   }
 
-  /** Sectors of a range in the windows become zero. @returns to be called when they are */
-  #zeroHistory({ history }: CrashFile, { from, to }: Span): () => void {
-    const operations = WINDOWS.map(({ offset, length }) => {
-      const start = Math.max(from, offset);
-      return history.zero(start, Math.max(0, Math.min(to, offset + length) - start));
-    });
-    return () => {
-      for (const operation of operations) history.settle(operation);
-    };
-  }
-
-  #span(): Span {
-    const random = this.#random;
-    const window = random.pick([...WINDOWS.slice(0, 3), ...WINDOWS]);
-    const sectors = window.length / SECTOR;
-    const first = random.below(sectors);
-    const count = 1 + random.below(random.pick([2, sectors]));
-    return {
-      from: window.offset + first * SECTOR,
-      to: window.offset + Math.min(sectors, first + count) * SECTOR,
-    };
-  }
-
-  #wideSpan(file: CrashFile): Span {
-    const random = this.#random;
-    const places = [0, 64 * KiB, MiB, MiB + 8 * KiB, 488 * MiB, file.size];
-    const [one, other] = [random.pick(places), random.pick(places)];
-    return one === other ? this.#span() : { from: Math.min(one, other), to: Math.max(one, other) };
-  }
-
   async #resize({ file, device }: Handle): Promise<void> {
     await this.#idle(file);
-    const { from, to } = this.#span();
+    const { from, to } = randomSpan(this.#random);
     const size = this.#random.oneIn(3) ? file.size + to - from : to;
     if (size > 489 * MiB) return;
-    const cut = this.#zeroHistory(file, { from: size, to: Number.MAX_SAFE_INTEGER });
+    const cut = zeroHistory(file, { from: size, to: Number.MAX_SAFE_INTEGER });
     const settle = file.resizing(size, false);
     try {
       await device.resize(size);
