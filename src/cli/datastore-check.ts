@@ -51,7 +51,7 @@ export async function checkDatastore(
 }
 
 function tell(context: Context, { path, state, findings }: CheckedDisk): void {
-  context.terminal.line(`${printable(path)}: ${state}`);
+  context.terminal.line(`${printable(path.replace(/:$/, ''))}: ${state}`);
   for (const finding of findings) context.terminal.line(`  ${printable(finding)}`);
 }
 
@@ -82,7 +82,8 @@ async function examineVolume(
     ...(options.repair ? { undoPath } : {}),
   });
   if (repaired > 0) {
-    context.terminal.note(`${repaired} findings repaired; what that overwrote is saved in ${undoPath}`);
+    const count = repaired === 1 ? '1 finding' : `${repaired} findings`;
+    context.terminal.note(`${count} repaired; what that overwrote is saved in ${undoPath}`);
   }
   const damaged = findings.some(({ severity }) => severity === 'corruption');
   const state = damaged ? 'damaged' : findings.length > 0 ? 'leaks' : 'sound';

@@ -1,5 +1,5 @@
 /** Checking the volume of a datastore: by itself while nobody has it attached, else by who has. */
-import { isVimgError } from '../base/errors.ts';
+import { isVimgError, VimgError } from '../base/errors.ts';
 import type { BlockDevice } from '../device/block-device.ts';
 import type { FileDevice } from '../device/file-device.ts';
 import type { DatastoreEntry } from './configuration-schema.ts';
@@ -27,7 +27,8 @@ export async function checkVolume(
   try {
     lock = await openLock(await volumeLockPath(entry));
   } catch (error) {
-    if (options.undoPath !== undefined || !isVimgError(error, 'LOCKED')) throw error;
+    if (!isVimgError(error, 'LOCKED')) throw error;
+    if (options.undoPath !== undefined) throw inUse(entry, error);
     const open = await openVolumeDatastore(entry, access);
     try {
       return (await open.checkVolume?.()) as VolumeCheck;
@@ -40,6 +41,14 @@ export async function checkVolume(
   } finally {
     await lock.close();
   }
+}
+
+function inUse({ name }: DatastoreEntry, cause: VimgError): VimgError {
+  const hint = cause.hint ?? 'stop what uses it';
+  return new VimgError('LOCKED', `The volume of datastore '${name}' is in use: a repair must be alone`, {
+    hint,
+    cause,
+  });
 }
 
 /** Puts back what a repair overwrote. @throws VimgError `LOCKED`, `CORRUPT` for another volume's undo file */
