@@ -201,7 +201,7 @@ export class VimsFiles implements FileSystem {
   async replace(path: string, content: Uint8Array | string): Promise<void> {
     const bytes = Buffer.from(content);
     await this.#told(path, () =>
-      this.#putInPlace(path, async (inode) => {
+      this.#putInPlace(path, 'replace', async (inode) => {
         if (bytes.length > INODE_PAYLOAD) await writeContent(inode, bytes, 0);
         else await this.#change((operation) => Promise.resolve(setInline(operation, inode, bytes)));
       }),
@@ -223,17 +223,26 @@ export class VimsFiles implements FileSystem {
   async #copyNow(path: string, target: string): Promise<void> {
     const source = await this.#told(path, () => this.#findOrMake(path, undefined));
     try {
-      await this.#told(target, () => this.#putInPlace(target, (inode) => copyContent(source, inode)));
+      await this.#told(target, () => this.#putInPlace(target, 'new', (inode) => copyContent(source, inode)));
     } finally {
       await this.#leave(source);
     }
   }
 
-  /** Makes a file without a name, fills it, and gives it a name at one instant. */
-  async #putInPlace(path: string, fill: (inode: OpenInode) => Promise<void>): Promise<void> {
+  /**
+   * Makes a file without a name, fills it, and gives it a name at one instant.
+   *
+   * @throws VimgError `EXISTS` when it must be a `new` one and the name is taken, before or then
+   */
+  async #putInPlace(
+    path: string,
+    mode: 'new' | 'replace',
+    fill: (inode: OpenInode) => Promise<void>,
+  ): Promise<void> {
     const inner = innerOf(path);
     const inode = await this.#change(async (operation) => {
-      const { folder } = await this.#names.place(inner, 'create');
+      const { folder, entry } = await this.#names.place(inner, 'create');
+      if (entry && mode === 'new') throw taken(inner);
       const block = await createInode(operation, this.#core.space, 'file', folder.inode.address);
       await addOrphan(this.#core, operation, block);
       return this.#use(block);
@@ -241,7 +250,7 @@ export class VimsFiles implements FileSystem {
     this.#nameless.add(inode.block.address);
     try {
       await fill(inode);
-      const left = await this.#change((operation) => this.#nameIt(operation, inner, inode));
+      const left = await this.#change((operation) => this.#nameIt(operation, inner, inode, mode));
       this.#nameless.delete(inode.block.address);
       await this.#afterwards(left);
     } finally {
@@ -249,7 +258,12 @@ export class VimsFiles implements FileSystem {
     }
   }
 
-  async #nameIt(operation: Operation, inner: string, inode: OpenInode): Promise<Block | undefined> {
+  async #nameIt(
+    operation: Operation,
+    inner: string,
+    inode: OpenInode,
+    mode: 'new' | 'replace',
+  ): Promise<Block | undefined> {
     const { address } = inode.block;
     await removeOrphan(this.#core, operation, address);
     const { folder, name, entry } = await this.#names.place(inner, 'create');
@@ -258,6 +272,7 @@ export class VimsFiles implements FileSystem {
       await folder.insert(operation, name, address, 'file');
       return undefined;
     }
+    if (mode === 'new') throw taken(inner);
     if (entry.kind === 'folder') throw new VimgError('EXISTS', 'A folder has the name', { op: 'create' });
     const left = await this.#names.remove(operation, inner);
     await folder.insert(operation, name, address, 'file');
@@ -267,6 +282,10 @@ export class VimsFiles implements FileSystem {
   keepOwner(_path: string, _replaced: FileStatus): Promise<void> {
     return Promise.resolve(); // files of a volume have no owners
   }
+}
+
+function taken(path: string): VimgError {
+  return new VimgError('EXISTS', 'File exists', { op: 'create', path });
 }
 
 function setInline(operation: Operation, inode: OpenInode, bytes: Uint8Array): void {

@@ -16,7 +16,8 @@ import { ModelSteps } from './model-steps.ts';
 import { ModelVolume } from './model-volume.ts';
 
 const MiB = 1024 * 1024;
-const RUNS = 24 * Number(process.env['VIMG_MODEL_EFFORT'] ?? 1);
+const EFFORT = Number(process.env['VIMG_MODEL_EFFORT'] ?? 1);
+const RUNS = 24 * EFFORT;
 const ONLY_SEED = process.env['VIMG_VIMS_SEED'];
 const BATCHES = 60;
 
@@ -94,7 +95,7 @@ async function run(seed: number): Promise<number> {
   }
 }
 
-it('a volume does what its model does', async () => {
+it('a volume does what its model does', { timeout: 240_000 * EFFORT }, async () => {
   let full = 0;
   // so few blocks in memory that they come and go all the time
   (LIMITS as { metadataCache: number }).metadataCache = 24 * 4096;

@@ -90,6 +90,19 @@ describe('a volume', () => {
     await volume.detach();
   });
 
+  it('copies to names that are free, and to no others', async () => {
+    const { volume } = await fresh(64 * MiB);
+    await volume.files.replace('ds:one', 'one');
+    await volume.files.replace('ds:two', 'two');
+    await expect(volume.files.copy('ds:one', 'ds:two')).rejects.toMatchObject({ code: 'EXISTS' });
+    const copies = await Promise.allSettled(
+      ['one', 'two'].map((name) => volume.files.copy(`ds:${name}`, 'ds:new')),
+    );
+    expect(copies.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
+    expect((await volume.files.list('ds:')).sort()).toEqual(['new', 'one', 'two']);
+    await volume.detach();
+  });
+
   it('works through many names', async () => {
     const { devices, volume } = await fresh(4 * GiB);
     await volume.files.makeFolder('ds:many');
