@@ -129,17 +129,32 @@ export async function nextLeaf(metadata: Metadata, inode: Block, index: number):
   return undefined;
 }
 
+/** One level down on the way to `index`. */
+interface Step {
+  /** Of the pointer, in its block. */
+  readonly offset: number;
+  /** Where it leads; 0 for nowhere. */
+  readonly address: number;
+  /** Index of the first entry below it. */
+  readonly first: number;
+}
+
+function stepTo(inode: Block, block: Block, level: number, first: number, index: number): Step {
+  const span = SPANS[level] as number;
+  const slot = Math.floor((index - first) / span);
+  const offset = (block === inode ? INODE_AT.payload : TREE_AT.entries) + slot * 8;
+  return { offset, address: getU64(block.view, offset), first: first + slot * span };
+}
+
 /** How many entries the empty pointer on the way to `index` stands for; 0 when there is a leaf. */
 async function emptySpan(metadata: Metadata, inode: Block, index: number): Promise<number> {
   let block = inode;
   let first = 0;
   for (let level = depthOf(inode); level > 0; level--) {
-    const span = SPANS[level] as number;
-    const slot = Math.floor((index - first) / span);
-    first += slot * span;
-    const address = getU64(block.view, (block === inode ? INODE_AT.payload : TREE_AT.entries) + slot * 8);
-    if (address === 0) return span;
-    block = await metadata.read('tree', address, inode.address);
+    const step = stepTo(inode, block, level, first, index);
+    if (step.address === 0) return SPANS[level] as number;
+    block = await metadata.read('tree', step.address, inode.address);
+    first = step.first;
     checkNode(block, inode, level - 1, first);
   }
   return 0;
@@ -157,11 +172,8 @@ export async function makeEntryPlace(
   let block = inode;
   let first = 0;
   for (let level = depthOf(inode); level > 0; level--) {
-    const span = SPANS[level] as number;
-    const slot = Math.floor((index - first) / span);
-    first += slot * span;
-    const offset = (block === inode ? INODE_AT.payload : TREE_AT.entries) + slot * 8;
-    const address = getU64(block.view, offset);
+    const { address, offset, first: start } = stepTo(inode, block, level, first, index);
+    first = start;
     if (address !== 0) {
       block = await operation.read('tree', address, inode.address);
       checkNode(block, inode, level - 1, first);
@@ -210,14 +222,11 @@ export async function prune(operation: Operation, space: Space, inode: Block, in
   let block = inode;
   let first = 0;
   for (let level = depthOf(inode); level > 0; level--) {
-    const span = SPANS[level] as number;
-    const slot = Math.floor((index - first) / span);
-    first += slot * span;
-    const offset = (block === inode ? INODE_AT.payload : TREE_AT.entries) + slot * 8;
-    path.push({ block, offset });
-    const address = getU64(block.view, offset);
-    if (address === 0) break;
-    block = await operation.read('tree', address, inode.address);
+    const step = stepTo(inode, block, level, first, index);
+    path.push({ block, offset: step.offset });
+    if (step.address === 0) break;
+    block = await operation.read('tree', step.address, inode.address);
+    first = step.first;
     checkNode(block, inode, level - 1, first);
   }
   for (const { block: parent, offset } of path.reverse()) {
