@@ -76,11 +76,11 @@ export interface FileSystem {
   /** A file gets the content, or is made with it: after a crash it holds the old or the new; durable. */
   replace(path: string, content: Uint8Array | string): Promise<void>;
   /**
-   * Makes a file with the content of another one that takes no space of its own until one of them is written; where a
-   * place can do that. A file that had the name is gone then. Durable once the new file was flushed.
+   * Makes a new file with the content of another one that takes no space of its own until one of them is written; where
+   * a place can do that. Durable once the new file was flushed.
    *
    * @returns false when it cannot be done with this file, and nothing was
-   * @throws VimgError `EXISTS` when a folder has the name, `NOT_FOUND`, `NO_SPACE`
+   * @throws VimgError `EXISTS` when the name is taken, `NOT_FOUND`, `NO_SPACE`
    */
   copy?(path: string, target: string): Promise<boolean>;
   /** Gives a new file the owner and the mode of the one that it replaces, as far as the user may. */
