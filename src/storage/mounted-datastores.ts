@@ -34,7 +34,7 @@ export class MountedDatastores {
     const known = this.#opened.get(name);
     if (known) return known;
     const opening = findDatastore(name, this.#environment).then((entry) =>
-      openDatastore(entry, this.#access),
+      openDatastore(entry, this.#access, this.#environment),
     );
     this.#opened.set(name, opening);
     return opening;

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { VimgError } from '../base/errors.ts';
 import type { BlockDevice } from '../device/block-device.ts';
 import type { Environment } from './configuration.ts';
-import { changeConfiguration, checkName } from './configuration.ts';
+import { changeConfiguration, checkName, readConfiguration } from './configuration.ts';
 import type { DatastoreEntry } from './configuration-schema.ts';
 import type { Capacity, HeldLock, OpenDatastore } from './datastore.ts';
 import { findDatastore, register } from './datastore.ts';
@@ -20,15 +20,22 @@ import {
 } from './volume-devices.ts';
 import { type AttachedVolume, VolumePlace } from './volume-place.ts';
 
-/** Opens a datastore on a volume; it is attached when it is first used. */
+/**
+ * Opens a datastore on a volume; it is attached when it is first used, and may be attached again much later, when the
+ * process that has it ends.
+ *
+ * @param environment where the volume's devices are looked up then: it may have been extended since. Without it, they
+ * are those of `entry` for good
+ */
 export async function openVolumeDatastore(
   entry: DatastoreEntry,
   access: DeviceAccess,
+  environment?: Environment,
 ): Promise<OpenDatastore> {
   const place = new VolumePlace({
     lockPath: await volumeLockPath(entry),
     socketPath: join(await runtimeFolder(), `${entry.uuid}.sock`),
-    attach: (locks) => attach(entry, access, locks),
+    attach: async (locks) => attach(environment ? await latest(entry, environment) : entry, access, locks),
   });
   return {
     entry,
@@ -42,6 +49,12 @@ export async function openVolumeDatastore(
     checkVolume: async () => (await place.ask('check')) as VolumeCheck,
     close: () => place.close(),
   };
+}
+
+/** What the configuration says of the volume now; what it said before, when it has forgotten it. */
+async function latest(entry: DatastoreEntry, environment: Environment): Promise<DatastoreEntry> {
+  const { datastores } = await readConfiguration(environment);
+  return datastores.find(({ uuid }) => uuid === entry.uuid) ?? entry;
 }
 
 /** The file whose lock decides which process of this host attaches a volume. */

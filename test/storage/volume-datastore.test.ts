@@ -104,6 +104,19 @@ describe('a datastore on devices', () => {
     await again.close();
   });
 
+  it('is attached with the devices that it has by then', async () => {
+    await createVolumeDatastore('ds1', [await lun('one')], access, environment, false);
+    const entry = await findDatastore('ds1', environment);
+    const holder = await openVolumeDatastore(entry, access, environment);
+    await holder.capacity();
+    const other = await openVolumeDatastore(entry, access, environment);
+    await extendVolumeDatastore('ds1', await lun('two'), access, environment, false);
+    await other.capacity();
+    await holder.close();
+    expect(await other.capacity()).toMatchObject({ capacity: 128 * MiB });
+    await other.close();
+  });
+
   it('is told apart from others, and added with all its devices', async () => {
     const [one, two] = [await lun('one'), await lun('two')];
     await createVolumeDatastore('ds1', [one, two], access, environment, false);
