@@ -29,7 +29,7 @@ async function expectData(served: ServedDisk): Promise<void> {
   expect(data.findIndex((byte, at) => byte !== stdout[at])).toBe(-1);
   expect(await served.end()).toBe(0);
   expect(await programs.vimg('compare', programs.at('data.raw'), 'ds1:disk.vvd')).toMatch(/identical/);
-  expect(await programs.vimg('datastore', 'check', 'ds1')).toContain('ds1:: sound\nds1:disk.vvd: sound\n');
+  expect(await programs.vimg('datastore', 'check', 'ds1')).toContain('ds1: sound\nds1:disk.vvd: sound\n');
 }
 
 /** Starts to write what the volume does not hold; resolves when that waits. */
