@@ -11,6 +11,7 @@ import type { MemoryDevice } from '../../src/device/memory-device.ts';
 import { RecordingDevice } from '../../src/device/recording-device.ts';
 import type { DiskImage } from '../../src/image/disk-image.ts';
 import { CrashStates, SECTOR, SectorHistory, type SectorPromise } from '../../src/testing/index.ts';
+import { fileContent } from './disk-place.ts';
 import { type Change, openDisk, possible, type Recorded, type Span } from './recorded-disk.ts';
 import { walkVvd } from './vvd-walk.ts';
 
@@ -70,7 +71,7 @@ export class Judge {
     if (this.#random.oneIn(20)) await this.#check(medium, 'after the crash');
     const start = medium.fork();
     const file = new RecordingDevice(medium);
-    const disk = await openDisk(file, this.#recorded.parent);
+    const disk = await this.#openOn(file);
     const opened = file.events.length;
     const found = await this.#read(disk, expected, 'opened for writing');
     ok(sameWords(found.words, seen.words), 'read-only and read-write see the same');
@@ -81,9 +82,14 @@ export class Judge {
     }
   }
 
+  async #openOn(medium: BlockDevice, readOnly = false): Promise<DiskImage> {
+    const { place, parent } = this.#recorded;
+    return openDisk(await place.open(medium), parent, readOnly);
+  }
+
   /** Opens read-only, which must change nothing, and reads. */
   async #look(medium: BlockDevice, expected: Expectation): Promise<Found> {
-    const disk = await openDisk(medium, this.#recorded.parent, true);
+    const disk = await this.#openOn(medium, true);
     const found = await this.#read(disk, expected, 'opened read-only');
     await disk.close();
     return found;
@@ -185,7 +191,7 @@ export class Judge {
   /** The closed file: reads as written, and each place has one owner. */
   async #finish(medium: MemoryDevice, later: Later, written: boolean): Promise<void> {
     await this.#look(medium.fork({ readOnly: true }), expectationOf(later));
-    const { problems, leaked } = walkVvd(medium);
+    const { problems, leaked } = walkVvd(await fileContent(medium, this.#recorded.place));
     ok(problems.length === 0, `the closed file: ${problems.slice(0, 5).join('; ')}`);
     this.counts.leakedMost = Math.max(this.counts.leakedMost, leaked);
     if (this.#random.oneIn(20))
@@ -194,7 +200,7 @@ export class Judge {
 
   /** The check of the format agrees: what a crash leaves is no corruption. */
   async #check(medium: MemoryDevice, when: string): Promise<void> {
-    const { findings } = await checkVvd(medium.fork({ readOnly: true }));
+    const { findings } = await checkVvd(await fileContent(medium, this.#recorded.place));
     // a crash may tear one header copy; the other is what counts then, and the next header write mends it
     const corruptions = findings.filter(
       ({ kind, severity }) => severity === 'corruption' && (kind !== 'header-copy' || when === CLOSED),

@@ -8,6 +8,7 @@ import type { RecordingDevice } from '../../src/device/recording-device.ts';
 import { DiskImage } from '../../src/image/disk-image.ts';
 import { closedGate } from '../../src/image/gate-policies.ts';
 import { SECTOR, SectorHistory } from '../../src/testing/index.ts';
+import type { DiskPlace } from './disk-place.ts';
 
 const KiB = 1024;
 const GiB = KiB ** 3;
@@ -42,9 +43,12 @@ export interface Change<T> {
 /** A recorded workload. */
 export interface Recorded {
   readonly shape: DiskShape;
-  /** The file before the first event. */
+  /** Where the disk's file is on the medium. */
+  readonly place: DiskPlace;
+  /** The medium before the first event. */
   readonly start: MemoryDevice;
   readonly parent: MemoryDevice | undefined;
+  /** The medium, recorded. */
   readonly file: RecordingDevice;
   readonly history: SectorHistory;
   readonly sizes: readonly Change<number>[];

@@ -12,11 +12,12 @@ import { openVvd } from '../../formats/vvd/open.ts';
 import { type ErrorCode, VimgError } from '../../src/base/errors.ts';
 import { SeededRandom } from '../../src/base/random.ts';
 import type { BlockDevice } from '../../src/device/block-device.ts';
-import { MemoryDevice } from '../../src/device/memory-device.ts';
+import type { MemoryDevice } from '../../src/device/memory-device.ts';
 import { RecordingDevice } from '../../src/device/recording-device.ts';
 import type { DiskImage } from '../../src/image/disk-image.ts';
 import { closedGate } from '../../src/image/gate-policies.ts';
 import { type HistoryOperation, SECTOR, SectorHistory, ShuffleDevice } from '../../src/testing/index.ts';
+import { type DiskPlace, ON_THE_MEDIUM } from './disk-place.ts';
 import {
   type Change,
   creationOptions,
@@ -33,7 +34,9 @@ const NEVER = Number.POSITIVE_INFINITY;
 
 export interface WorkloadOptions {
   readonly steps: number;
-  /** Wraps the file under the recording: a device that fails. */
+  /** Where the disk's file is. Default: it is what is recorded. */
+  readonly place?: DiskPlace;
+  /** Wraps the medium under the recording: a device that fails. */
   readonly around?: (file: BlockDevice) => BlockDevice;
   /** Operations may fail with these codes; what they wrote may be there or not. Default: none may fail. */
   readonly mayFail?: readonly ErrorCode[];
@@ -41,7 +44,7 @@ export interface WorkloadOptions {
 
 /** A recorded workload on a device that may have failed. */
 export interface RecordedFaults extends Recorded {
-  /** The file as it is now. */
+  /** The medium as it is now. */
   readonly memory: MemoryDevice;
   readonly failures: number;
 }
@@ -51,29 +54,33 @@ export async function recordWorkload(seed: number, options: WorkloadOptions): Pr
   const random = new SeededRandom(seed);
   const shape = randomShape(random);
   const parent = random.oneIn(3) ? await makeParent(random, shape) : undefined;
-  const memory = MemoryDevice.create(0, { name: 'disk' });
+  const place = options.place ?? ON_THE_MEDIUM;
+  const memory = await place.blank();
   const layer = parent && (await openVvd(parent.file, { readOnly: true, gate: closedGate }));
-  await createVvd(memory, {
+  const empty = await place.open(memory);
+  await createVvd(empty, {
     virtualSize: shape.size,
     options: creationOptions(shape),
     gate: closedGate,
     ...(layer ? { backing: { path: 'parent', format: 'vvd', layer } } : {}),
   });
+  await empty.close();
   const start = memory.fork();
   const manyAtOnce = random.oneIn(3);
   const uneven = manyAtOnce ? new ShuffleDevice(memory, random.nextU32()) : memory;
   const file = new RecordingDevice(options.around?.(uneven) ?? uneven);
   const history = new SectorHistory(parent?.word ?? (() => 0), () => file.events.length);
-  const parts = { random, shape, file, history, parent: parent?.file, mayFail: options.mayFail ?? [] };
+  const parts = { random, shape, place, file, history, parent: parent?.file, mayFail: options.mayFail ?? [] };
   const workload = new Workload(parts, manyAtOnce ? 6 : 1);
   await workload.run(options.steps);
   const { sizes, labels, failures } = workload;
-  return { shape, start, parent: parent?.file, file, history, sizes, labels, memory, failures };
+  return { shape, place, start, parent: parent?.file, file, history, sizes, labels, memory, failures };
 }
 
 interface WorkloadParts {
   readonly random: SeededRandom;
   readonly shape: DiskShape;
+  readonly place: DiskPlace;
   readonly file: RecordingDevice;
   readonly history: SectorHistory;
   readonly parent: MemoryDevice | undefined;
@@ -86,6 +93,7 @@ class Workload {
   readonly labels: Change<string>[] = [{ since: -1, value: '', settled: -1 }];
   readonly #random: SeededRandom;
   readonly #shape: DiskShape;
+  readonly #place: DiskPlace;
   readonly #file: RecordingDevice;
   readonly #history: SectorHistory;
   readonly #parent: MemoryDevice | undefined;
@@ -97,10 +105,13 @@ class Workload {
   #flushFailed = false;
   #labelFailed = false;
   #disk!: DiskImage;
+  /** The disk's file, as it is open now. */
+  #content!: BlockDevice;
 
   constructor(parts: WorkloadParts, most: number) {
     this.#random = parts.random;
     this.#shape = parts.shape;
+    this.#place = parts.place;
     this.#file = parts.file;
     this.#history = parts.history;
     this.#parent = parts.parent;
@@ -122,7 +133,8 @@ class Workload {
     this.#flushFailed = false;
     this.#labelFailed = false;
     return this.#attempt(async () => {
-      this.#disk = await openDisk(this.#file, this.#parent);
+      this.#content = await this.#place.open(this.#file);
+      this.#disk = await openDisk(this.#content, this.#parent);
     });
   }
 
@@ -295,8 +307,8 @@ class Workload {
     this.labels.push(change);
     const { header } = this.#disk.layers[0] as VvdLayer;
     const succeeded = await this.#attempt(async () => {
-      await stageAttributes(this.#file, header, new Map([['label', value]]));
-      await writeHeader(this.#file, header);
+      await stageAttributes(this.#content, header, new Map([['label', value]]));
+      await writeHeader(this.#content, header);
     });
     if (succeeded) change.settled = this.#file.events.length;
     else this.#labelFailed = true;
