@@ -1,16 +1,16 @@
-/** What any block of a volume says: its fields by its layout, and the rest as a dump. It need not be a sound one. */
+/** What any block of a volume says: its fields by its layout, and the rest as bytes. It need not be a sound one. */
 
 import { isVimgError, VimgError } from '../base/errors.ts';
-import { hexdump } from '../binary/hexdump.ts';
 import type { Layout } from '../binary/layout.ts';
 import type { BlockDevice } from '../device/block-device.ts';
-import { sealProblem } from './block.ts';
-import { DeviceSet } from './device-set.ts';
-import { BLOCK, blockOnDevice, deviceOfBlock } from './geometry.ts';
+import { blockProblem, getU64, sealProblem, uuidBytes } from './block.ts';
+import { BLOCK, blockOnDevice, DEVICES_MAX, deviceOfBlock } from './geometry.ts';
 import {
   AT,
   BLOCK_TYPES,
+  type BlockTypeName,
   blockHeaderLayout,
+  deviceEntryLayout,
   deviceRecordLayout,
   directoryBlockLayout,
   groupLayout,
@@ -27,13 +27,26 @@ export interface InspectedBlock {
   readonly address: number;
   /** What the block says that it is, or `unknown`. */
   readonly type: string;
-  /** `ok`, or what is wrong with it whatever it is meant to be. */
+  /** `ok`, or what is wrong with it: as what was expected there, else whatever it is meant to be. */
   readonly state: string;
-  /** By name; bytes in hexadecimal, and so all fields of a structure that has a number past 2^53 − 1. */
-  readonly fields: Readonly<Record<string, string | number>>;
+  /**
+   * By name. Bytes are bytes, and so are all fields of a structure that has a number past 2^53 − 1; the table of
+   * devices is what its entries say.
+   */
+  readonly fields: Readonly<Record<string, unknown>>;
   /** What follows the fields. */
-  readonly dump: string;
+  readonly rest: Uint8Array;
 }
+
+/** What is known of a place before one looks. */
+export interface ExpectedBlock {
+  readonly type: BlockTypeName;
+  /** The volume's UUID; without it, whatever the block says is right. */
+  readonly volume?: string | undefined;
+}
+
+/** What `sealProblem` says of what has no magic. */
+const NO_BLOCK = 'it is no metadata block';
 
 const LAYOUTS: Readonly<Record<number, Layout<object>>> = {
   [BLOCK_TYPES.superblock]: superblockLayout,
@@ -50,65 +63,93 @@ const LAYOUTS: Readonly<Record<number, Layout<object>>> = {
 /**
  * Looks at one block, as it is on the devices: a journal that is yet to be replayed is not looked at.
  *
+ * @param devices by their index in the volume; some may be missing
  * @param address device × 2^40 + block on that device
- * @throws VimgError `USAGE` when there is no such block; `IO`
+ * @throws VimgError `USAGE` when there is no such block. One that cannot be read is told by its state
  */
 export async function inspectBlock(
-  devices: readonly BlockDevice[],
+  devices: readonly (BlockDevice | undefined)[],
   address: number,
+  expected?: ExpectedBlock,
 ): Promise<InspectedBlock> {
   const device = Number.isSafeInteger(address) && address >= 0 ? devices[deviceOfBlock(address)] : undefined;
   if (!device || (blockOnDevice(address) + 1) * BLOCK > device.size) {
     throw new VimgError('USAGE', `There is no block ${address} on the devices`, { op: 'inspect' });
   }
   const bytes = new Uint8Array(BLOCK);
-  await new DeviceSet(devices).readBlock(bytes, address);
-  const number = new DataView(bytes.buffer).getUint16(AT.type, true);
-  const isBlock = sealProblem(bytes, bytes.slice(AT.volume, AT.volume + 16)) !== 'it is no metadata block';
+  try {
+    await device.pread(bytes, blockOnDevice(address) * BLOCK);
+  } catch (error) {
+    if (!isVimgError(error, 'IO')) throw error;
+    const state = `it cannot be read: ${error.message}`;
+    return { address, type: 'unknown', state, fields: {}, rest: new Uint8Array() };
+  }
+  return describeBlock(bytes, address, expected);
+}
+
+function describeBlock(
+  bytes: Uint8Array,
+  address: number,
+  expected: ExpectedBlock | undefined,
+): InspectedBlock {
+  const view = new DataView(bytes.buffer);
+  const number = view.getUint16(AT.type, true);
+  const volume = expected?.volume === undefined ? volumeIn(bytes) : uuidBytes(expected.volume);
+  const problem = expected
+    ? blockProblem(bytes, { type: expected.type, volume, address })
+    : problemAnywhere(bytes, view, address);
+  const isBlock = sealProblem(bytes, volumeIn(bytes)) !== NO_BLOCK;
   const type = isBlock ? Object.entries(BLOCK_TYPES).find(([, each]) => each === number)?.[0] : undefined;
   const layout = type === undefined ? undefined : LAYOUTS[number];
-  const end = isBlock ? HEADER + (layout?.size ?? 0) : 0;
   return {
     address,
     type: type ?? 'unknown',
-    state: sealProblem(bytes, bytes.slice(AT.volume, AT.volume + 16)) ?? 'ok',
+    state: problem ?? 'ok',
     fields: {
       ...(isBlock ? fieldsOf(blockHeaderLayout, bytes, 0) : {}),
       ...(layout ? fieldsOf(layout, bytes, HEADER) : {}),
+      ...(layout === superblockLayout ? { deviceTable: deviceTableOf(bytes) } : {}),
     },
-    dump: hexdump(bytes.subarray(end), blockOnDevice(address) * BLOCK + end),
+    rest: bytes.subarray(isBlock ? HEADER + (layout?.size ?? 0) : 0),
   };
 }
 
-function fieldsOf(
-  layout: Layout<object>,
-  bytes: Uint8Array,
-  offset: number,
-): Record<string, string | number> {
-  const fields: Record<string, string | number> = {};
-  for (const { field, offset: at, size } of layout.rows) {
-    const stored = bytes.subarray(offset + at, offset + at + size);
-    fields[field] = shownValue(layout, field, bytes, offset) ?? Buffer.from(stored).toString('hex');
-  }
-  return fields;
+/** What is wrong with a block of which nothing is known but where it is. */
+function problemAnywhere(bytes: Uint8Array, view: DataView, address: number): string | undefined {
+  const sealed = sealProblem(bytes, volumeIn(bytes));
+  const own = getU64(view, AT.address);
+  if (sealed !== undefined || own === address) return sealed;
+  return `it belongs to block ${own}: here it is an image in a journal, or in the wrong place`;
 }
 
-/** Undefined for what is shown as bytes. */
-function shownValue(
-  layout: Layout<object>,
-  field: string,
-  bytes: Uint8Array,
-  offset: number,
-): string | number | undefined {
-  let decoded: Record<string, unknown>;
+function volumeIn(bytes: Uint8Array): Uint8Array {
+  return bytes.slice(AT.volume, AT.volume + 16);
+}
+
+/** Entries that are in use, by their place in the table. */
+function deviceTableOf(bytes: Uint8Array): Record<string, unknown>[] {
+  const start = HEADER + (superblockLayout.rows.find(({ field }) => field === 'deviceTable')?.offset ?? 0);
+  const table: Record<string, unknown>[] = [];
+  for (let i = 0; i < DEVICES_MAX; i++) {
+    const at = start + i * deviceEntryLayout.size;
+    if (bytes.subarray(at, at + deviceEntryLayout.size).every((byte) => byte === 0)) continue;
+    table.push({ device: i, ...fieldsOf(deviceEntryLayout, bytes, at) });
+  }
+  return table;
+}
+
+function fieldsOf(layout: Layout<object>, bytes: Uint8Array, offset: number): Record<string, unknown> {
+  let decoded: Record<string, unknown> = {};
   try {
     decoded = layout.decode(bytes, offset) as Record<string, unknown>;
   } catch (error) {
-    if (isVimgError(error, 'INVALID_FORMAT')) return undefined; // a number past 2^53 − 1
-    throw error;
+    // a number past 2^53 − 1: all are shown as bytes
+    if (!isVimgError(error, 'INVALID_FORMAT')) throw error;
   }
-  const value = decoded[field];
-  if (typeof value === 'bigint') return value.toString();
-  if (typeof value === 'string') return value.replace(/\0+$/, '');
-  return typeof value === 'number' ? value : undefined;
+  const fields: Record<string, unknown> = {};
+  for (const { field, offset: at, size } of layout.rows) {
+    const value = decoded[field] ?? bytes.slice(offset + at, offset + at + size);
+    fields[field] = typeof value === 'string' ? value.replace(/\0+$/, '') : value;
+  }
+  return fields;
 }
