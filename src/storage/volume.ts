@@ -1,6 +1,7 @@
 /** What a datastore needs of a file system on block devices: the volume implements it, this folder uses it. */
 import type { BlockDevice } from '../device/block-device.ts';
 import type { FileSystem } from '../device/file-system.ts';
+import type { InspectedStructure } from '../image/format-driver.ts';
 import type { Capacity } from './datastore.ts';
 
 /** What a device says of the volume that it belongs to. */
@@ -43,6 +44,26 @@ export interface VolumeDriver {
   check(devices: readonly BlockDevice[], options: VolumeCheckOptions): Promise<VolumeCheck>;
   /** Puts back what a repair overwrote. */
   undoRepair(devices: readonly BlockDevice[], undoPath: string): Promise<void>;
+}
+
+/** A look at what is on devices, whatever state it is in. Nothing is written. */
+export interface VolumeInspector {
+  /** Whether a device looks like one of a volume, sound or not. @throws VimgError `IO` */
+  looksLike(device: BlockDevice): Promise<boolean>;
+  /** What one device says of itself, in short, damaged or not. */
+  inspect(device: BlockDevice): AsyncGenerator<InspectedStructure>;
+  /**
+   * One block of a device with all its fields, damaged or not.
+   *
+   * @param address device × 2^40 + block on that device
+   * @throws VimgError `USAGE` when there is no such block on the device
+   */
+  inspectBlock(device: BlockDevice, address: number): Promise<InspectedBlock>;
+}
+
+export interface InspectedBlock extends InspectedStructure {
+  /** What follows the fields. */
+  readonly rest: Uint8Array;
 }
 
 export interface VolumeCheckOptions {

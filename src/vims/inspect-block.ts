@@ -30,7 +30,7 @@ export interface InspectedBlock {
   /** `ok`, or what is wrong with it: as what was expected there, else whatever it is meant to be. */
   readonly state: string;
   /**
-   * By name. Bytes are bytes, and so are all fields of a structure that has a number past 2^53 − 1; the table of
+   * By name. 64 bits that are no length or address are text, in decimal; bytes are bytes, and so are all fields of a structure that has a number past 2^53 − 1; the table of
    * devices is what its entries say.
    */
   readonly fields: Readonly<Record<string, unknown>>;
@@ -149,7 +149,9 @@ function fieldsOf(layout: Layout<object>, bytes: Uint8Array, offset: number): Re
   const fields: Record<string, unknown> = {};
   for (const { field, offset: at, size } of layout.rows) {
     const value = decoded[field] ?? bytes.slice(offset + at, offset + at + size);
-    fields[field] = typeof value === 'string' ? value.replace(/\0+$/, '') : value;
+    // of a number past 2^53 JSON would lose digits
+    const isText = typeof value === 'string' || typeof value === 'bigint';
+    fields[field] = isText ? String(value).replace(/\0+$/, '') : value;
   }
   return fields;
 }

@@ -1,4 +1,7 @@
-/** `vimg inspect`: every structure of an image, as much as can be read of a damaged one; or a verdict on a foreign one. */
+/**
+ * `vimg inspect`: every structure of an image, as much as can be read of a damaged one; what a device of a volume says;
+ * or a verdict on a foreign image. Nothing is written.
+ */
 import { formats } from '../../../formats/index.ts';
 import { hexdump } from '../../binary/hexdump.ts';
 import type { BlockDevice } from '../../device/block-device.ts';
@@ -7,16 +10,20 @@ import type { FormatDriver, InspectedStructure } from '../../image/format-driver
 import { claimedFormats, readHead } from '../../image/probe.ts';
 import { throwIfCancelled } from '../../job/job.ts';
 import { judgeImage, type TrustVerdict } from '../../job/trust.ts';
+import { vimsDriver } from '../../storage/vims-driver.ts';
 import { usage, wantsJson } from '../command-line.ts';
 import { filePath } from '../disk-reference.ts';
+import { blockAddresses, inspectVolume, refuseBlocks, VOLUME_FORMAT } from '../inspect-volume.ts';
 import { knownFormat } from '../open-disk.ts';
 import { printable } from '../text/printable.ts';
-import { type Context, defineVerb, OUTPUT_OPTION, type Verb } from '../verb.ts';
+import { structureText } from '../text/structure-text.ts';
+import { type Context, defineVerb, OUTPUT_OPTION, repeated, type Verb } from '../verb.ts';
 
 interface Options {
   readonly format?: string;
   readonly output?: string;
   readonly untrusted?: boolean;
+  readonly block?: readonly string[];
 }
 
 /** What is shown of a file whose format is not known. */
@@ -24,18 +31,25 @@ const DUMP_BYTES = 512;
 
 export const verb: Verb = defineVerb<Options>({
   name: 'inspect',
-  summary: 'show every structure of a disk image, damaged or not',
+  summary: 'show every structure of a disk image or a volume, damaged or not',
   operands: 'FILE',
   details:
+    'Of a device or LUN file that carries a volume: its superblocks, slot, journal and groups, or blocks of it. ' +
     'With --untrusted: a verdict on an image that came from somewhere else, with reasons; exit status 0 accept, ' +
     '1 reject. Nothing that the image refers to is opened.',
   examples: [
     'inspect disk.vvd',
     'inspect --output=json damaged.qcow2',
+    'inspect --block 1024 lun.img',
     'inspect --untrusted --output=json upload.img',
   ],
   options: [
-    ['-f, --format <format>', 'format of the file; without it, its content tells'],
+    ['-f, --format <format>', 'format of the file (vims: a volume); without it, its content tells'],
+    [
+      '--block <address>',
+      'show this block of a volume: device × 2^40 + block on that device (repeatable)',
+      repeated,
+    ],
     ['--untrusted', 'judge the image instead: may it be handed to a tool that trusts it?'],
     OUTPUT_OPTION,
   ],
@@ -44,9 +58,18 @@ export const verb: Verb = defineVerb<Options>({
     if (name === undefined || operands.length > 1) throw usage('Expecting one image file name');
     const json = wantsJson(options.output);
     const path = await filePath(name);
+    const blocks = blockAddresses(options.block ?? []);
+    if (options.untrusted && blocks.length > 0) {
+      throw usage('Cannot judge an image and show a block of it at once');
+    }
     if (options.untrusted) return judge(context, path, json);
     const file = await openFile(path, { readOnly: true });
     try {
+      if (await isVolume(file, options.format)) {
+        await inspectVolume(context, file, blocks, json);
+        return 0;
+      }
+      refuseBlocks(blocks, path);
       const driver = await inspectable(file, path, options.format);
       if (driver?.inspect) await showStructures(context, driver, file, json);
       else await showBytes(context, file, json);
@@ -73,6 +96,13 @@ function verdictJson(verdict: TrustVerdict): Record<string, unknown> {
   return { ...rest, ...(virtualSize === undefined ? {} : { 'virtual-size': virtualSize }) };
 }
 
+/** A disk that has the magic of another format in front may hold what is left of a volume: it is that disk. */
+async function isVolume(file: BlockDevice, format: string | undefined): Promise<boolean> {
+  if (format !== undefined) return format === VOLUME_FORMAT;
+  if (claimedFormats(await readHead(file), file.size, formats).length > 0) return false;
+  return vimsDriver.looksLike(file);
+}
+
 /** The driver whose magic the file carries, even if another would too; damaged files are what this verb is for. */
 async function inspectable(
   file: BlockDevice,
@@ -97,21 +127,6 @@ async function showStructures(
   }
   if (json)
     context.terminal.json({ filename: file.name, format: driver.name, size: file.size, structures: found });
-}
-
-function structureText(structure: InspectedStructure): string {
-  const { name, offset, length, state, fields } = structure;
-  const rows = Object.entries(fields);
-  const width = Math.max(0, ...rows.map(([field]) => field.length));
-  const lines = rows.map(([field, value]) => `  ${field.padEnd(width)}  ${fieldText(value)}`);
-  const head = `${name} at ${offset} (0x${offset.toString(16)}), ${length} bytes: ${printable(state)}`;
-  return `${[head, ...lines].join('\n')}\n\n`;
-}
-
-function fieldText(value: unknown): string {
-  if (typeof value === 'number' && value > 9) return `${value} (0x${value.toString(16)})`;
-  if (value instanceof Uint8Array) return Buffer.from(value.subarray(0, 32)).toString('hex');
-  return printable(typeof value === 'object' ? JSON.stringify(value) : String(value));
 }
 
 async function showBytes(context: Context, file: BlockDevice, json: boolean): Promise<void> {
