@@ -9,6 +9,9 @@ import type { DeviceSet } from './device-set.ts';
 import { BLOCK } from './geometry.ts';
 import { BLOCK_TYPES, type BlockTypeName } from './layout.ts';
 
+/** Blocks that are read between two looks at least: more than lie on the way to any place of a file. */
+const SPARE_MIN = 8;
+
 export class BlockCache {
   /** By address. Operations put blocks in and take them out. */
   readonly blocks: Map<number, Block> = new Map();
@@ -18,6 +21,8 @@ export class BlockCache {
   readonly #isNeeded: (address: number) => boolean;
   /** While an operation is under way, what it uses must not be let go. */
   held = false;
+  /** Blocks in memory from which on there is a look at what can be let go. */
+  #sweepAbove: number = LIMITS.metadataCache / BLOCK;
 
   /** @param isNeeded whether a block's place has something older */
   constructor(devices: DeviceSet, volume: string, isNeeded: (address: number) => boolean) {
@@ -77,17 +82,22 @@ export class BlockCache {
     return block;
   }
 
-  /** Lets go of what was not used lately, when there is too much. */
+  /**
+   * Lets go of what was not used lately, when there is too much. What must stay may be more than the limit by itself;
+   * then a number of others are read before the next look, so that who needs several at once finds them all.
+   */
   sweep(): void {
+    if (this.blocks.size <= this.#sweepAbove) return;
     const max = LIMITS.metadataCache / BLOCK;
-    if (this.blocks.size <= max) return;
+    const found = this.blocks.size;
     let looked = 0;
     for (const [address, block] of this.blocks) {
-      if (this.blocks.size <= max * 0.9 || ++looked > 4 * max) return;
+      if (this.blocks.size <= max * 0.9 || ++looked > found) break;
       const stays = block.dirty || block.pins > 0 || block.used || this.#isNeeded(address);
       this.blocks.delete(address);
       if (stays) this.blocks.set(address, block);
       block.used = false;
     }
+    this.#sweepAbove = Math.max(max, this.blocks.size + Math.max(SPARE_MIN, max / 8));
   }
 }
