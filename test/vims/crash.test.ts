@@ -2,7 +2,7 @@
  * Crash enumeration of volumes: random work on recorded devices; then the power fails at many moments of it, with any
  * part of what was not flushed on the media. Every state must keep the promise.
  *
- * `VIMG_CRASH_STATES`: how many states (6,000). `VIMG_CRASH_SECONDS`: stop after this time. `VIMG_CRASH_SEED`: run
+ * `VIMG_CRASH_STATES`: how many states (20,000). `VIMG_CRASH_SECONDS`: stop after this time. `VIMG_CRASH_SEED`: run
  * only this work, as a failure prints it.
  */
 import { expect, it } from 'vitest';
@@ -34,7 +34,7 @@ import { CrashJudge } from './crash-judge.ts';
 import { CrashWorkload, type Spare } from './crash-workload.ts';
 import { CrashWorld, expectationAt } from './crash-world.ts';
 
-const STATES = Number(process.env['VIMG_CRASH_STATES'] ?? 6_000);
+const STATES = Number(process.env['VIMG_CRASH_STATES'] ?? 20_000);
 const SECONDS = Number(process.env['VIMG_CRASH_SECONDS'] ?? 3600);
 const ONLY_SEED = process.env['VIMG_CRASH_SEED'];
 const MiB = 1024 * 1024;
