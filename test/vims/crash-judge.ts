@@ -136,9 +136,14 @@ async function usedWhenEmpty(sizes: readonly number[]): Promise<number> {
   const key = sizes.join();
   const known = USED.get(key);
   if (known !== undefined) return known;
-  const devices = sizes.map((size) => MemoryDevice.create(size));
-  await formatVolume(devices);
-  const volume = await VimsVolume.attach('ds', devices);
+  const [first, ...others] = sizes.map((size) => MemoryDevice.create(size)) as [
+    MemoryDevice,
+    ...MemoryDevice[],
+  ];
+  await formatVolume([first]);
+  const volume = await VimsVolume.attach('ds', [first]);
+  // the journal is as long as the first device wants it
+  for (const device of others) await volume.addDevice(device);
   const { used } = await volume.capacity();
   USED.set(key, used);
   return used;
