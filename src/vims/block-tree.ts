@@ -234,9 +234,10 @@ export async function prune(operation: Operation, space: Space, inode: Block, in
     if (address === 0) continue;
     const child = await operation.read('tree', address, inode.address);
     if (!child.bytes.subarray(TREE_AT.entries).every((byte) => byte === 0)) return;
-    operation.discard(child);
-    await space.giveBlock(operation, address);
+    // in one tick: readers do not wait for operations, and must not be led to a block that is not in memory any more
     operation.edit(parent);
     setU64(parent.view, offset, 0);
+    operation.discard(child);
+    await space.giveBlock(operation, address);
   }
 }
