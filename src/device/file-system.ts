@@ -57,6 +57,8 @@ export interface FileSystem {
   identify?(path: string): Promise<FileIdentity | undefined>;
   /** For a place whose files are files of the host: which one a name leads to. Locks are looked for there. */
   hostPath?(path: string): Promise<string | undefined>;
+  /** For a place that keeps its locks itself: process IDs of those on this host that hold one on a file. */
+  lockHolders?(path: string): Promise<readonly number[] | undefined>;
   /** Names in a folder, in no order. @throws VimgError `NOT_FOUND` */
   list(folder: string): Promise<string[]>;
   /** The name that a file has when no symbolic link is on the way. @throws VimgError `NOT_FOUND` */

@@ -5,6 +5,7 @@ import type { FileDeviceOptions } from './file-device.ts';
 import { folderOf, joinPath, nameOf } from './file-path.ts';
 import type { DiskFile, FileIdentity, FileStatus, FileSystem } from './file-system.ts';
 import { filesOf, placeOf } from './mounts.ts';
+import { lockHolders } from './open-file.ts';
 import { PatientFile, type WaitForSpace } from './patient-file.ts';
 
 let waitForSpace: WaitForSpace | undefined;
@@ -38,8 +39,16 @@ export async function fileIdentity(path: string): Promise<FileIdentity | undefin
 }
 
 /** The file of the host that a path leads to; undefined in a place whose files are no files of the host. */
-export async function hostPathOf(path: string): Promise<string | undefined> {
+async function hostPathOf(path: string): Promise<string | undefined> {
   return placeOf(path) === undefined ? path : filesOf(path).hostPath?.(path);
+}
+
+/** Process IDs of those on this host that hold a lock on a file, as far as can be told. */
+export async function lockHoldersOf(path: string): Promise<readonly number[]> {
+  const told = await filesOf(path).lockHolders?.(path);
+  if (told) return told;
+  const host = await hostPathOf(path);
+  return host === undefined ? [] : lockHolders(host).map(({ pid }) => pid);
 }
 
 export async function fileExists(path: string): Promise<boolean> {

@@ -11,7 +11,8 @@
  * to the open file, go with its last descriptor, and two opens conflict even inside one process.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { EACCES, EAGAIN, EINVAL, ENOLCK, ENOSYS, EOPNOTSUPP, libc, SystemCallError } from './libc.ts';
+import { SystemCallError } from './libc.ts';
+import { isHeldByOthers, isRefusal, isUnsupported, LOCK, setByteLock } from './ofd-lock.ts';
 
 /** `read` keeps writers out and lets readers in; `write` keeps everyone out; `none` holds nothing. */
 export type LockMode = 'none' | 'read' | 'write';
@@ -23,12 +24,6 @@ export type LockResult =
   | { readonly state: 'unsupported' }
   /** Someone else holds a contradicting byte. */
   | { readonly state: 'refused'; readonly byte: number };
-
-const F_RDLCK = 0;
-const F_WRLCK = 1;
-const F_UNLCK = 2;
-const F_OFD_GETLK = 36;
-const F_OFD_SETLK = 37;
 
 const USED = 100;
 const UNSHARED = 200;
@@ -85,14 +80,14 @@ function tryChange(fd: number, from: LockMode, to: LockMode): LockResult {
   const taken: number[] = [];
   for (const byte of wanted) {
     if (held.includes(byte)) continue;
-    const errno = setLock(fd, F_RDLCK, byte);
+    const errno = setByteLock(fd, LOCK.shared, byte);
     if (errno === 0) {
       taken.push(byte);
       continue;
     }
     release(fd, taken);
     if (isUnsupported(errno)) return { state: 'unsupported' };
-    if (errno === EAGAIN || errno === EACCES) return { state: 'refused', byte };
+    if (isRefusal(errno)) return { state: 'refused', byte };
     throw new SystemCallError('fcntl', errno);
   }
   const conflict = findConflict(fd, PERMISSIONS_OF[to]);
@@ -119,33 +114,5 @@ function findConflict(fd: number, { used, unshared }: Permissions): number | und
 }
 
 function release(fd: number, bytes: readonly number[]): void {
-  for (const byte of bytes) setLock(fd, F_UNLCK, byte);
-}
-
-/** Sets or clears the lock on one byte. Returns 0 or the errno. */
-function setLock(fd: number, type: number, byte: number): number {
-  const native = libc();
-  if (native === undefined) return ENOSYS;
-  return native.fcntl(fd, F_OFD_SETLK, flock(type, byte)) === -1 ? native.errno() : 0;
-}
-
-/** Asks whether an exclusive lock could be had; the kernel answers with the lock in the way (F_OFD_GETLK). */
-function isHeldByOthers(fd: number, byte: number): boolean {
-  const native = libc();
-  if (native === undefined) return false;
-  const question = flock(F_WRLCK, byte);
-  if (native.fcntl(fd, F_OFD_GETLK, question) === -1) throw new SystemCallError('fcntl', native.errno());
-  return new Int16Array(question.buffer, 0, 1)[0] !== F_UNLCK;
-}
-
-/** `struct flock` of 64-bit Linux: type, whence (0: from the start), start, length, and a pid that must be 0. */
-function flock(type: number, byte: number): Uint8Array {
-  const structure = new ArrayBuffer(32);
-  new Int16Array(structure, 0, 1)[0] = type;
-  new BigInt64Array(structure, 8, 2).set([BigInt(byte), 1n]);
-  return new Uint8Array(structure);
-}
-
-function isUnsupported(errno: number): boolean {
-  return errno === EINVAL || errno === ENOLCK || errno === ENOSYS || errno === EOPNOTSUPP;
+  for (const byte of bytes) setByteLock(fd, LOCK.none, byte);
 }

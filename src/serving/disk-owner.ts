@@ -3,8 +3,7 @@ import { isVimgError, VimgError } from '../base/errors.ts';
 import { ControlClient } from '../control/control-client.ts';
 import { controlFolders, controlPathsOf } from '../control/control-place.ts';
 import { resolvePath } from '../device/file-path.ts';
-import { fileIdentity, hostPathOf } from '../device/files.ts';
-import { lockHolders } from '../device/open-file.ts';
+import { fileIdentity, lockHoldersOf } from '../device/files.ts';
 import type { MapExtent } from '../image/disk-image.ts';
 import type { AttributeChange, DeletePlan, LongOperation } from '../image/lifecycle.ts';
 import type { DiskUsage } from '../job/disk-usage.ts';
@@ -35,19 +34,12 @@ export class DiskOwner {
   /** The disk by which it was found. */
   readonly disk: DiskDescription;
   readonly #given: string;
-  readonly #path: string;
   readonly #client: ControlClient;
 
-  /** @param path of the disk as it was given; and on the host, which its owner knows whatever it calls it */
-  private constructor(
-    pid: number,
-    path: { readonly given: string; readonly host: string },
-    disk: DiskDescription,
-    client: ControlClient,
-  ) {
+  /** @param given the path of the disk here; its owner has another name for it, perhaps */
+  private constructor(pid: number, given: string, disk: DiskDescription, client: ControlClient) {
     this.pid = pid;
-    this.#given = path.given;
-    this.#path = whole(path.host);
+    this.#given = given;
     this.disk = disk;
     this.#client = client;
   }
@@ -63,25 +55,18 @@ export class DiskOwner {
     path: string,
     environment: Readonly<Record<string, string | undefined>>,
   ): Promise<DiskOwner | undefined> {
-    const host = await hostPathOf(path);
-    if (host === undefined) return undefined;
     const uid = process.getuid?.() ?? -1;
     const folders = controlFolders(environment, uid);
-    for (const { pid } of lockHolders(host)) {
+    for (const pid of await lockHoldersOf(path)) {
       for (const socket of await controlPathsOf(pid, folders, uid)) {
-        const owner = await DiskOwner.#connect(pid, socket, path, host);
+        const owner = await DiskOwner.#connect(pid, socket, path);
         if (owner) return owner;
       }
     }
     return undefined;
   }
 
-  static async #connect(
-    pid: number,
-    socket: string,
-    path: string,
-    host: string,
-  ): Promise<DiskOwner | undefined> {
+  static async #connect(pid: number, socket: string, path: string): Promise<DiskOwner | undefined> {
     let client: ControlClient;
     try {
       client = await ControlClient.connect(socket);
@@ -101,21 +86,21 @@ export class DiskOwner {
     const identity = (await fileIdentity(path))?.identity;
     const disks = (await client.request(DISKS, {})) as DiskDescription[];
     const disk = disks.find((each) => each.identity === identity);
-    if (disk) return new DiskOwner(pid, { given: path, host }, disk, client);
+    if (disk) return new DiskOwner(pid, path, disk, client);
     client.close();
     return undefined;
   }
 
   /** @param paths of disks; those that it does not have are opened by it */
   async snapshot(paths: readonly string[], name: string): Promise<void> {
-    const disks = paths.map((path) => (path === this.#given ? this.#path : whole(path)));
+    const disks = paths.map((path) => (path === this.#given ? this.disk.path : whole(path)));
     const request: SnapshotRequest = { disks, name };
     await this.#client.request(SNAPSHOT, request);
   }
 
   /** A snapshot of the disk for a clone to stand on, which then is made here. */
   async snapshotForClone(name: string, clone: string): Promise<void> {
-    const request: CloneBaseRequest = { disk: this.#path, name, clone: whole(clone) };
+    const request: CloneBaseRequest = { disk: this.disk.path, name, clone: whole(clone) };
     await this.#client.request(CLONE_BASE, request);
   }
 
@@ -123,7 +108,7 @@ export class DiskOwner {
     { name, plan }: Omit<DeleteSnapshotRequest, 'disk'>,
     { signal, onProgress }: LongOperation,
   ): Promise<DeletePlan> {
-    const request: DeleteSnapshotRequest = { disk: this.#path, name, plan };
+    const request: DeleteSnapshotRequest = { disk: this.disk.path, name, plan };
     const onReport = (value: unknown): void => {
       const { done, total } = value as Progress;
       onProgress?.(done, total);
@@ -133,13 +118,13 @@ export class DiskOwner {
   }
 
   async resize(change: Omit<ResizeRequest, 'disk'>, signal: AbortSignal): Promise<void> {
-    const request: ResizeRequest = { disk: this.#path, ...change };
+    const request: ResizeRequest = { disk: this.disk.path, ...change };
     await this.#client.request(RESIZE, request, { signal });
   }
 
   async changeAttributes(change: AttributeChange): Promise<void> {
     const request: AttributesRequest = {
-      disk: this.#path,
+      disk: this.disk.path,
       change: [...change].map(([key, value]) => [key, value ?? null]),
     };
     await this.#client.request(ATTRIBUTES, request);
@@ -151,7 +136,7 @@ export class DiskOwner {
     onExtents: (extents: readonly MapExtent[]) => void,
     signal: AbortSignal,
   ): Promise<void> {
-    const request: MapRequest = { disk: this.#path, ...range };
+    const request: MapRequest = { disk: this.disk.path, ...range };
     await this.#client.request(MAP, request, {
       signal,
       onReport: (value) => onExtents((value as readonly MapExtent[]).map((extent) => this.#named(extent))),
@@ -159,7 +144,7 @@ export class DiskOwner {
   }
 
   async usage(signal: AbortSignal): Promise<DiskUsage> {
-    const request: DiskRequest = { disk: this.#path };
+    const request: DiskRequest = { disk: this.disk.path };
     const usage = (await this.#client.request(USAGE, request, { signal })) as DiskUsage;
     return { ...usage, layers: usage.layers.map((layer) => ({ ...layer, path: this.#nameOf(layer.path) })) };
   }

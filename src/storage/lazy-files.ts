@@ -29,6 +29,10 @@ export class LazyFiles implements FileSystem {
     return (await this.#files()).hostPath?.(path);
   }
 
+  async lockHolders(path: string): Promise<readonly number[] | undefined> {
+    return (await this.#files()).lockHolders?.(path);
+  }
+
   async list(folder: string): Promise<string[]> {
     return (await this.#files()).list(folder);
   }

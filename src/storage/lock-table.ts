@@ -4,6 +4,7 @@
  * EX is a writer, alone with the file; PR a reader, who keeps writers out. A lock belongs to an open file and goes with
  * it; those of a process that ended go with its connection.
  */
+import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { VimgError } from '../base/errors.ts';
 import type { LockMode } from '../host/file-lock.ts';
@@ -52,6 +53,18 @@ export class LockTable {
     return held;
   }
 
+  /** @throws VimgError `LOCKED` naming the holder, when nobody else could take such a lock now */
+  refuse(identity: string, path: string, mode: LockMode): void {
+    const holders = this.#conflicts(identity, undefined, mode);
+    if (holders.length > 0) throw refusal(path, mode, holders);
+  }
+
+  /** Process IDs of those on this host that hold a lock. */
+  holders(identity: string): number[] {
+    const here = [...(this.#entries.get(identity) ?? [])].filter(({ owner }) => owner.host === hostname());
+    return [...new Set(here.map(({ owner }) => owner.pid))];
+  }
+
   /** Every lock that is held. */
   list(): { readonly path: string; readonly lock: TableLock }[] {
     return [...this.#entries.values()].flatMap((entries) =>
@@ -76,7 +89,7 @@ export class LockTable {
     else this.#entries.set(identity, entries);
   }
 
-  #conflicts(identity: string, own: Entry, mode: LockMode): Entry[] {
+  #conflicts(identity: string, own: Entry | undefined, mode: LockMode): Entry[] {
     if (mode === 'none') return [];
     return [...(this.#entries.get(identity) ?? [])].filter(
       (other) => other !== own && (mode === 'write' || other.mode === 'write'),

@@ -8,13 +8,16 @@ import type { DiskFile, FileStatus, FileSystem } from '../device/file-system.ts'
 import { ForwardingDevice } from '../device/forwarding-device.ts';
 import type { LockMode } from '../host/file-lock.ts';
 import type { HeldFileLock, LockOwner, LockTable } from './lock-table.ts';
+import type { PlaceFile, PlaceFiles } from './place-files.ts';
 
-class LockingFile extends ForwardingDevice implements DiskFile {
+class LockingFile extends ForwardingDevice implements PlaceFile {
+  readonly identity: string;
   readonly #file: DiskFile;
   readonly #lock: HeldFileLock;
 
-  constructor(file: DiskFile, lock: HeldFileLock) {
+  constructor(file: DiskFile, identity: string, lock: HeldFileLock) {
     super(file);
+    this.identity = identity;
     this.#file = file;
     this.#lock = lock;
   }
@@ -45,7 +48,7 @@ class LockingFile extends ForwardingDevice implements DiskFile {
   }
 }
 
-export class LockingFiles implements FileSystem {
+export class LockingFiles implements PlaceFiles {
   readonly #files: FileSystem;
   readonly #table: LockTable;
   readonly #owner: LockOwner;
@@ -59,7 +62,7 @@ export class LockingFiles implements FileSystem {
     this.#owner = owner;
   }
 
-  open(path: string, options: FileDeviceOptions): Promise<DiskFile> {
+  open(path: string, options: FileDeviceOptions): Promise<PlaceFile> {
     const { lock = 'none', create, ...rest } = options;
     return this.#turns.take(async () => {
       // what is to be emptied is locked first
@@ -72,12 +75,20 @@ export class LockingFiles implements FileSystem {
         const identity = (await this.#files.status(path))?.identity ?? path;
         const held = await this.#table.take(identity, path, lock, this.#owner);
         if (create === 'truncate') await file.resize(0);
-        return new LockingFile(file, held);
+        return new LockingFile(file, identity, held);
       } catch (error) {
         await file.close();
         throw error;
       }
     });
+  }
+
+  async refuseLock(path: string, mode: LockMode): Promise<void> {
+    this.#table.refuse((await this.#files.status(path))?.identity ?? path, path, mode);
+  }
+
+  async lockHolders(path: string): Promise<readonly number[]> {
+    return this.#table.holders((await this.#files.status(path))?.identity ?? path);
   }
 
   status(path: string): Promise<FileStatus | undefined> {

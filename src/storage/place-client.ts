@@ -45,6 +45,7 @@ export class PlaceClient {
   #lastId = 0;
   #farewell = false;
   #gone: VimgError | undefined;
+  #onGone: (gone: PlaceGone) => void = () => undefined;
 
   private constructor(socket: Socket) {
     this.#socket = socket;
@@ -93,6 +94,12 @@ export class PlaceClient {
     }
   }
 
+  /** Calls when the other side has ended, also when it has already; not when it is this one that closes. */
+  onGone(call: (gone: PlaceGone) => void): void {
+    this.#onGone = call;
+    if (this.#gone instanceof PlaceGone) call(this.#gone);
+  }
+
   /** Whether the process may end while this is open. */
   unref(): void {
     this.#socket.unref();
@@ -123,6 +130,7 @@ export class PlaceClient {
   }
 
   #end(why: VimgError): void {
+    if (this.#gone === undefined && why instanceof PlaceGone) queueMicrotask(() => this.#onGone(why));
     this.#gone ??= why;
     for (const { reject } of this.#waiting.values()) reject(this.#gone);
     this.#socket.destroy();

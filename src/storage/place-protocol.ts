@@ -4,7 +4,7 @@ import type { DeviceLimits } from '../device/block-device.ts';
 import type { FileStatus } from '../device/file-system.ts';
 
 /** Changes when an old client could misunderstand a new server, or the other way round. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 /** The first request. */
 export const HELLO = 'hello';
 /** The server leaves in an orderly way: everything that it answered is durable. */
@@ -13,6 +13,7 @@ export const FAREWELL = 'farewell';
 /** An open file as its server describes it. */
 export interface OpenAnswer {
   readonly handle: number;
+  readonly identity: string;
   readonly size: number;
   readonly limits: DeviceLimits;
   readonly readOnly: boolean;

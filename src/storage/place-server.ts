@@ -9,8 +9,10 @@ import { rm } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
 import { fromSystemError, isVimgError, VimgError } from '../base/errors.ts';
 import type { DiskFile, FileSystem } from '../device/file-system.ts';
+import type { LockMode } from '../host/file-lock.ts';
 import { BODY_MAX, encodeFrame, type Frame, FrameReader } from './frame.ts';
 import type { LockOwner } from './lock-table.ts';
+import type { PlaceFiles } from './place-files.ts';
 import {
   errorToWire,
   FAREWELL,
@@ -22,7 +24,7 @@ import {
 
 export interface PlaceHost {
   /** The files, as this client may use them. */
-  filesFor(owner: LockOwner): FileSystem;
+  filesFor(owner: LockOwner): PlaceFiles;
   /** Anything else that can be asked of the volume: space, locks, a check. */
   ask(question: string, argument: string | undefined): Promise<unknown>;
 }
@@ -83,7 +85,7 @@ class PlaceConnection {
   readonly #reader = new FrameReader();
   readonly #open = new Map<number, DiskFile>();
   readonly #running = new Set<Promise<void>>();
-  #files: FileSystem | undefined;
+  #files: PlaceFiles | undefined;
   #lastHandle = 0;
   #leaving = false;
 
@@ -180,7 +182,7 @@ class PlaceConnection {
     return { version: PROTOCOL_VERSION, pid: process.pid };
   }
 
-  async #openFile(files: FileSystem, { path, options }: Frame['head']): Promise<OpenAnswer> {
+  async #openFile(files: PlaceFiles, { path, options }: Frame['head']): Promise<OpenAnswer> {
     if (this.#open.size >= OPEN_FILES_MAX) throw new VimgError('LIMIT', 'Too many open files');
     const wanted = options as Parameters<FileSystem['open']>[1];
     const file = await files.open(String(path), wanted);
@@ -191,8 +193,8 @@ class PlaceConnection {
     }
     const handle = ++this.#lastHandle;
     this.#open.set(handle, file);
-    const { size, limits, readOnly, locked } = file;
-    return { handle, size, limits, readOnly, locked };
+    const { identity, size, limits, readOnly, locked } = file;
+    return { handle, identity, size, limits, readOnly, locked };
   }
 
   async #onFile(method: string, handle: number, head: Frame['head'], body: Buffer): Promise<unknown> {
@@ -222,7 +224,7 @@ class PlaceConnection {
       case 'allocated':
         return file.allocatedBytes();
       case 'lock':
-        return file.changeLock(head['mode'] as Parameters<DiskFile['changeLock']>[0]);
+        return file.changeLock(head['mode'] as LockMode);
       case 'name':
         file.name = String(head['name']);
         return undefined;
@@ -234,7 +236,7 @@ class PlaceConnection {
     }
   }
 
-  async #onFiles(files: FileSystem, method: string, head: Frame['head'], body: Buffer): Promise<unknown> {
+  async #onFiles(files: PlaceFiles, method: string, head: Frame['head'], body: Buffer): Promise<unknown> {
     const path = String(head['path']);
     const to = String(head['to']);
     switch (method) {
@@ -242,6 +244,10 @@ class PlaceConnection {
         const status = await files.status(path);
         return status && statusToWire(status);
       }
+      case 'refuseLock':
+        return files.refuseLock(path, head['mode'] as LockMode);
+      case 'lockHolders':
+        return files.lockHolders(path);
       case 'list':
         return files.list(path);
       case 'realPath':

@@ -1,13 +1,16 @@
 /** The files of a volume that another process of this host has attached. */
 import type { DeviceLimits, Extent, WriteZeroesOptions } from '../device/block-device.ts';
 import type { FileDeviceOptions } from '../device/file-device.ts';
-import type { DiskFile, FileStatus, FileSystem } from '../device/file-system.ts';
+import type { FileStatus } from '../device/file-system.ts';
 import { checkDiscard, checkInside, checkResize, checkWritable } from '../device/range-check.ts';
+import type { LockMode } from '../host/file-lock.ts';
 import { BODY_MAX, type Frame } from './frame.ts';
 import type { PlaceClient } from './place-client.ts';
+import type { PlaceFile, PlaceFiles } from './place-files.ts';
 import { type OpenAnswer, statusFromWire } from './place-protocol.ts';
 
-class RemoteFile implements DiskFile {
+class RemoteFile implements PlaceFile {
+  readonly identity: string;
   readonly limits: DeviceLimits;
   readonly readOnly: boolean;
   readonly #client: PlaceClient;
@@ -21,6 +24,7 @@ class RemoteFile implements DiskFile {
     this.#client = client;
     this.#name = name;
     this.#handle = answer.handle;
+    this.identity = answer.identity;
     this.#size = answer.size;
     this.#locked = answer.locked;
     this.limits = answer.limits;
@@ -60,10 +64,10 @@ class RemoteFile implements DiskFile {
 
   async pwrite(buffer: Uint8Array, offset: number): Promise<void> {
     checkWritable(this, 'write', offset, buffer.length);
-    this.#size = Math.max(this.#size, offset + buffer.length);
     for (let at = 0; at < buffer.length; at += BODY_MAX) {
       await this.#ask({ method: 'write', offset: offset + at }, buffer.subarray(at, at + BODY_MAX));
     }
+    this.#size = Math.max(this.#size, offset + buffer.length);
   }
 
   async writeZeroes(offset: number, length: number, options: WriteZeroesOptions = {}): Promise<void> {
@@ -110,18 +114,26 @@ class RemoteFile implements DiskFile {
   }
 }
 
-export class RemoteFiles implements FileSystem {
+export class RemoteFiles implements PlaceFiles {
   readonly #client: PlaceClient;
 
   constructor(client: PlaceClient) {
     this.#client = client;
   }
 
-  async open(path: string, options: FileDeviceOptions): Promise<DiskFile> {
+  async open(path: string, options: FileDeviceOptions): Promise<PlaceFile> {
     const { create, readOnly, lock } = options;
     const wanted = { create, readOnly, lock };
     const { head } = await this.#client.request({ method: 'open', path, options: wanted });
     return new RemoteFile(this.#client, options.name ?? path, head['result'] as OpenAnswer);
+  }
+
+  async refuseLock(path: string, mode: LockMode): Promise<void> {
+    await this.#client.request({ method: 'refuseLock', path, mode });
+  }
+
+  async lockHolders(path: string): Promise<readonly number[]> {
+    return (await this.#ask('lockHolders', path)) as number[];
   }
 
   async status(path: string): Promise<FileStatus | undefined> {

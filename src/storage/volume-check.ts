@@ -6,7 +6,7 @@ import type { DatastoreEntry } from './configuration-schema.ts';
 import type { VolumeCheck, VolumeCheckOptions } from './volume.ts';
 import { openVolumeDatastore, volumeLockPath } from './volume-datastore.ts';
 import { type DeviceAccess, openVolumeDevices } from './volume-devices.ts';
-import { openLock } from './volume-place.ts';
+import { openLock } from './volume-reach.ts';
 
 /**
  * Checks the volume. One that somebody has attached is checked there, at rest: changes of metadata wait meanwhile, reads

@@ -18,7 +18,8 @@ import {
   refuseUsed,
   wipeEnds,
 } from './volume-devices.ts';
-import { type AttachedVolume, VolumePlace } from './volume-place.ts';
+import { VolumePlace } from './volume-place.ts';
+import type { AttachedVolume } from './volume-reach.ts';
 
 /**
  * Opens a datastore on a volume; it is attached when it is first used, and may be attached again much later, when the

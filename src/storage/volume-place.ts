@@ -1,143 +1,47 @@
 /**
- * One volume, used by several processes of a host at the same time.
+ * The files of a volume that several processes of a host use at the same time. One of them has it attached, the others go
+ * through that one (volume-reach.ts); when it ends, open files are opened again where the volume is next, with their locks.
  *
- * The process that holds the volume's lock has it attached and serves the others at a socket; the rest are its clients.
- * Who needs the volume tries for the lock first, and connects when another one has it; two that race are told apart by
- * the lock. When the process that had it ends, each client tries the same again, and one of them becomes the next:
- * open files are opened again there, with their locks.
- *
- * What a client may believe then: after a farewell, everything that was answered is durable, so its work just goes on.
- * After a kill, only what was flushed is. A file with answered writes that were not flushed fails from then on, as
- * after a failed flush; whatever changes no content is asked again. A change of names that was not answered may have
- * happened: that is told, not guessed.
+ * What a client may believe then: after a farewell, everything that was answered is durable. After a kill, only what was
+ * flushed is; a file makes its other changes again (volume-file.ts). Either way its work just goes on. A change of names
+ * that was not answered may have happened: where that can be seen it is, else it is told.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
-import { isVimgError, VimgError } from '../base/errors.ts';
+import { VimgError } from '../base/errors.ts';
 import type { FileDeviceOptions } from '../device/file-device.ts';
-import { FileDevice } from '../device/file-device.ts';
 import type { DiskFile, FileStatus, FileSystem } from '../device/file-system.ts';
-import { LockTable } from './lock-table.ts';
-import { LockingFiles, Turns } from './locking-files.ts';
-import { ownLockOwner, PlaceClient, PlaceGone } from './place-client.ts';
-import { PlaceServer } from './place-server.ts';
-import { RemoteFiles } from './remote-files.ts';
-import { VolumeFile } from './volume-file.ts';
+import { FileClaim } from './file-claim.ts';
+import { PlaceGone } from './place-client.ts';
+import type { PlaceFile } from './place-files.ts';
+import { type OpenedFile, VolumeFile } from './volume-file.ts';
+import { type PlaceAccess, type VolumePlaceOptions, VolumeReach } from './volume-reach.ts';
 
-/** A volume that this process has attached. */
-export interface AttachedVolume {
-  readonly files: FileSystem;
-  /** Anything else that is asked of it, by others too. */
-  ask(question: string, argument?: string): Promise<unknown>;
-  /** Flushes, and lets go of the devices. */
-  detach(): Promise<void>;
-}
-
-export interface VolumePlaceOptions {
-  /** A file whose lock decides who attaches the volume; it is made when it is not there. */
-  readonly lockPath: string;
-  readonly socketPath: string;
-  /** @throws VimgError `LOCKED` when someone has it who is not to be reached at the socket */
-  attach(locks: LockTable): Promise<AttachedVolume>;
-}
-
-/** How the volume is reached now. */
-export interface PlaceAccess {
-  readonly files: FileSystem;
-  /** False once the process that had the volume has ended. */
-  alive(): boolean;
-  ask(question: string, argument?: string): Promise<unknown>;
-  close(): Promise<void>;
-}
-
-/** How long a process waits for another one to let go, or to begin to listen. */
-const WAIT_MS = 15_000;
-const PAUSE_MS = 20;
+/** What can be seen of a change of names after it was not answered; undefined when it cannot be told. */
+type WasDone = () => Promise<boolean | undefined>;
 
 export class VolumePlace implements FileSystem {
-  readonly #options: VolumePlaceOptions;
-  #access: Promise<PlaceAccess> | undefined;
-  #closed = false;
+  readonly #lockPath: string;
+  readonly #reach: VolumeReach;
+  readonly #open = new Set<VolumeFile>();
 
   constructor(options: VolumePlaceOptions) {
-    this.#options = options;
+    this.#lockPath = options.lockPath;
+    this.#reach = new VolumeReach(options, (gone) => {
+      for (const file of this.#open) void file.follow(gone);
+    });
   }
 
   /** The way to the volume that works now. @throws VimgError `LOCKED` naming who has it and cannot be reached */
-  async access(): Promise<PlaceAccess> {
-    for (;;) {
-      if (this.#closed) throw new VimgError('IO', 'The volume is closed');
-      const opening = (this.#access ??= this.#reach());
-      try {
-        const access = await opening;
-        if (access.alive()) return access;
-      } catch (error) {
-        if (this.#access === opening) this.#access = undefined;
-        throw error;
-      }
-      if (this.#access === opening) this.#access = undefined;
-    }
+  access(): Promise<PlaceAccess> {
+    return this.#reach.access();
   }
 
   /** Ends this process's use of the volume; one that had it attached says farewell to its clients. */
-  async close(): Promise<void> {
-    this.#closed = true;
-    const access = await this.#access?.catch(() => undefined);
-    await access?.close();
+  close(): Promise<void> {
+    return this.#reach.close();
   }
 
-  async ask(question: string, argument?: string): Promise<unknown> {
+  ask(question: string, argument?: string): Promise<unknown> {
     return this.#again((access) => access.ask(question, argument));
-  }
-
-  async #reach(): Promise<PlaceAccess> {
-    const deadline = performance.now() + WAIT_MS;
-    for (;;) {
-      try {
-        const lock = await openLock(this.#options.lockPath);
-        return await this.#become(lock); // a refusal here comes from someone who is not to be reached
-      } catch (error) {
-        if (!isVimgError(error, 'LOCKED') || error.path !== this.#options.lockPath) throw error;
-        const client = await PlaceClient.connect(this.#options.socketPath).catch(refused);
-        if (client) return clientAccess(client);
-        if (performance.now() > deadline) throw error;
-      }
-      await sleep(PAUSE_MS * (0.5 + Math.random()));
-    }
-  }
-
-  /** Attaches the volume here, under the lock that decides who does. */
-  async #become(lock: FileDevice): Promise<PlaceAccess> {
-    const { socketPath, attach } = this.#options;
-    try {
-      const table = new LockTable();
-      const volume = await attach(table);
-      try {
-        const turns = new Turns();
-        const server = await PlaceServer.listen(socketPath, {
-          filesFor: (owner) => new LockingFiles(volume.files, table, turns, owner),
-          ask: (question, argument) => volume.ask(question, argument),
-        });
-        return {
-          files: new LockingFiles(volume.files, table, turns, ownLockOwner()),
-          alive: () => true,
-          ask: (question, argument) => volume.ask(question, argument),
-          close: async () => {
-            try {
-              await server.close();
-              await volume.detach();
-            } finally {
-              await lock.close();
-            }
-          },
-        };
-      } catch (error) {
-        await volume.detach();
-        throw error;
-      }
-    } catch (error) {
-      await lock.close();
-      throw error;
-    }
   }
 
   /** Does what may be done twice without harm, again where the volume is reached next. */
@@ -152,18 +56,24 @@ export class VolumePlace implements FileSystem {
     }
   }
 
-  /** Does what must not be done twice: after a kill it is not known whether it was done. */
-  async #once<T>(op: string, path: string, work: (files: FileSystem) => Promise<T>): Promise<T> {
+  /** Does what must not be done twice. @returns undefined when it was seen to be done, and the answer was lost */
+  async #once<T>(
+    what: { readonly op: string; readonly path: string },
+    work: (access: PlaceAccess) => Promise<T>,
+    wasDone: WasDone,
+  ): Promise<T | undefined> {
     for (;;) {
       const access = await this.access();
       try {
-        return await work(access.files);
+        return await work(access);
       } catch (error) {
         if (!(error instanceof PlaceGone)) throw error;
         if (error.orderly) continue;
+        const done = await wasDone();
+        if (done === true) return undefined;
+        if (done === false) continue;
         throw new VimgError('IO', 'The process that had the volume was killed before it answered', {
-          op,
-          path,
+          ...what,
           hint: 'look whether it was done, and do it again if not',
           cause: error,
         });
@@ -171,29 +81,87 @@ export class VolumePlace implements FileSystem {
     }
   }
 
+  async #identity(path: string): Promise<string | undefined> {
+    return (await this.status(path))?.identity;
+  }
+
+  /** For what makes a file: when there is none it was not done, but one that is there may be another's. */
+  async #wasMade(path: string): Promise<false | undefined> {
+    return (await this.#identity(path)) === undefined ? false : undefined;
+  }
+
   async open(path: string, options: FileDeviceOptions): Promise<DiskFile> {
     for (;;) {
-      const access = await this.access();
-      try {
-        const file = await access.files.open(path, options);
-        const identity = (await access.files.status(path))?.identity;
-        const { create: _made, ...others } = options;
-        return new VolumeFile(file, options.lock ?? 'none', (name, lock) =>
-          this.#reopen(name, identity, { ...others, lock }),
-        );
-      } catch (error) {
-        if (!(error instanceof PlaceGone)) throw error;
-        // a file that was to be made may have been made, and the answer was lost
-        if (options.create === 'exclusive' && !error.orderly) throw error;
-      }
+      // what is there is claimed first, so that nobody who has a claim finds the file opened by one who gets none
+      const before = options.create === 'exclusive' ? undefined : await this.#identity(path);
+      const file = await this.#openClaimed(path, options, before);
+      if (file) return file;
     }
   }
 
+  /** @returns undefined when another file got the name meanwhile */
+  async #openClaimed(
+    path: string,
+    options: FileDeviceOptions,
+    before: string | undefined,
+  ): Promise<VolumeFile | undefined> {
+    const { lock = 'none', create, ...others } = options;
+    const refuse = (name: string, mode: typeof lock): Promise<void> =>
+      this.#again(({ files }) => files.refuseLock(name, mode));
+    const claimed = async (identity: string): Promise<FileClaim> => {
+      const made = new FileClaim(this.#lockPath, identity);
+      try {
+        await made.change(lock, path, () => refuse(path, lock));
+        return made;
+      } catch (error) {
+        await made.release();
+        throw error;
+      }
+    };
+    let claim = before === undefined ? undefined : await claimed(before);
+    let opened: (OpenedFile & { readonly file: PlaceFile }) | undefined;
+    try {
+      opened = await this.#openOnce(path, options);
+      const { identity } = opened.file;
+      if (before !== undefined && before !== identity) {
+        await opened.file.close();
+        await claim?.release();
+        return undefined;
+      }
+      claim ??= await claimed(identity);
+      const file = new VolumeFile(opened, {
+        claim,
+        refuse,
+        reopen: (name, mode) => this.#reopen(name, identity, { ...others, lock: mode }),
+        onClosed: () => this.#open.delete(file),
+      });
+      this.#open.add(file);
+      return file;
+    } catch (error) {
+      await opened?.file.close().catch(() => undefined); // what went wrong first is told
+      await claim?.release();
+      throw error;
+    }
+  }
+
+  async #openOnce(
+    path: string,
+    options: FileDeviceOptions,
+  ): Promise<OpenedFile & { readonly file: PlaceFile }> {
+    const opened = await this.#once(
+      { op: 'open', path },
+      async ({ files, remote }) => ({ file: await files.open(path, options), remote }),
+      // only a file that was to be made may not be made twice
+      async () => (options.create === 'exclusive' ? this.#wasMade(path) : false),
+    );
+    return opened as NonNullable<typeof opened>;
+  }
+
   /** The same file, where the volume is reached now. */
-  #reopen(path: string, identity: string | undefined, options: FileDeviceOptions): Promise<DiskFile> {
-    return this.#again(async ({ files }) => {
+  #reopen(path: string, identity: string, options: FileDeviceOptions): Promise<OpenedFile> {
+    return this.#again(async ({ files, remote }) => {
       const file = await files.open(path, options);
-      if ((await files.status(path))?.identity === identity) return file;
+      if (file.identity === identity) return { file, remote };
       await file.close();
       throw new VimgError('IO', 'The file was replaced while the volume was attached anew', { path });
     });
@@ -201,6 +169,10 @@ export class VolumePlace implements FileSystem {
 
   status(path: string): Promise<FileStatus | undefined> {
     return this.#again((access) => access.files.status(path));
+  }
+
+  lockHolders(path: string): Promise<readonly number[]> {
+    return this.#again((access) => access.files.lockHolders(path));
   }
 
   list(folder: string): Promise<string[]> {
@@ -211,28 +183,57 @@ export class VolumePlace implements FileSystem {
     return this.#again((access) => access.files.realPath(path));
   }
 
-  rename(from: string, to: string): Promise<void> {
-    return this.#once('rename', from, (files) => files.rename(from, to));
+  async rename(from: string, to: string): Promise<void> {
+    const identity = await this.#identity(from);
+    await this.#once(
+      { op: 'rename', path: from },
+      ({ files }) => files.rename(from, to),
+      async () => (await this.#identity(from)) !== identity && (await this.#identity(to)) === identity,
+    );
   }
 
-  link(path: string, second: string): Promise<void> {
-    return this.#once('link', path, (files) => files.link(path, second));
+  async link(path: string, second: string): Promise<void> {
+    const identity = await this.#identity(path);
+    await this.#once(
+      { op: 'link', path },
+      ({ files }) => files.link(path, second),
+      async () => (await this.#identity(second)) === identity,
+    );
   }
 
-  copy(path: string, target: string): Promise<boolean> {
-    return this.#once('copy', path, async (files) => (await files.copy?.(path, target)) ?? false);
+  async copy(path: string, target: string): Promise<boolean> {
+    const copied = await this.#once(
+      { op: 'copy', path },
+      async ({ files }) => (await files.copy?.(path, target)) ?? false,
+      () => this.#wasMade(target),
+    );
+    return copied === true;
   }
 
-  remove(path: string): Promise<void> {
-    return this.#once('remove', path, (files) => files.remove(path));
+  async remove(path: string): Promise<void> {
+    const identity = await this.#identity(path);
+    await this.#once(
+      { op: 'remove', path },
+      ({ files }) => files.remove(path),
+      async () => (await this.#identity(path)) !== identity,
+    );
   }
 
-  makeFolder(path: string): Promise<void> {
-    return this.#once('make the folder', path, (files) => files.makeFolder(path));
+  async makeFolder(path: string): Promise<void> {
+    await this.#once(
+      { op: 'make the folder', path },
+      ({ files }) => files.makeFolder(path),
+      () => this.#wasMade(path),
+    );
   }
 
-  removeFolder(path: string): Promise<void> {
-    return this.#once('remove', path, (files) => files.removeFolder(path));
+  async removeFolder(path: string): Promise<void> {
+    const identity = await this.#identity(path);
+    await this.#once(
+      { op: 'remove', path },
+      ({ files }) => files.removeFolder(path),
+      async () => (await this.#identity(path)) !== identity,
+    );
   }
 
   syncFolder(folder: string): Promise<void> {
@@ -245,34 +246,5 @@ export class VolumePlace implements FileSystem {
 
   keepOwner(_path: string, _replaced: FileStatus): Promise<void> {
     return Promise.resolve();
-  }
-}
-
-function clientAccess(client: PlaceClient): PlaceAccess {
-  return {
-    files: new RemoteFiles(client),
-    alive: () => client.alive,
-    ask: async (question, argument) =>
-      (await client.request({ method: 'ask', question, argument })).head['result'],
-    close: () => {
-      client.close();
-      return Promise.resolve();
-    },
-  };
-}
-
-/** Nobody listens there (yet, or any more); everything else is told. */
-function refused(error: unknown): undefined {
-  if (isVimgError(error, 'NOT_FOUND') || isVimgError(error, 'IO')) return undefined;
-  throw error;
-}
-
-/** @throws VimgError `LOCKED` when a process has the volume attached */
-export async function openLock(path: string): Promise<FileDevice> {
-  try {
-    return await FileDevice.open(path, { create: 'exclusive', lock: 'write' });
-  } catch (error) {
-    if (!isVimgError(error, 'EXISTS')) throw error;
-    return FileDevice.open(path, { lock: 'write' });
   }
 }
