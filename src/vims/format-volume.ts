@@ -103,7 +103,9 @@ export async function formatSystemArea(
 
 async function formatFirstGroup(devices: DeviceSet, volume: VolumeDescription): Promise<void> {
   const all = volume.devices.reduce((sum, { clusters }) => sum + clusters, 0);
-  const journal = { cluster: clusterAddress(0, groupStart(0) + 1), clusters: Journal.clustersFor(all) };
+  const length = groupLength(0, volume.devices[0]?.clusters ?? 0);
+  const clusters = Journal.clustersFor(all, length);
+  const journal = { cluster: clusterAddress(0, groupStart(0) + 1), clusters };
   const write = async (
     type: BlockTypeName,
     address: number,
@@ -118,7 +120,6 @@ async function formatFirstGroup(devices: DeviceSet, volume: VolumeDescription): 
   await devices.write(new Uint8Array(CLUSTER), clusterAddress(0, groupStart(0)), 0);
   await Journal.format(devices, volume.uuid, journal);
   const system = Array.from({ length: journal.clusters }, (_, i) => 1 + i);
-  const length = groupLength(0, volume.devices[0]?.clusters ?? 0);
   for (const { type, address, bytes } of groupBlocks(0, 0, length, system)) {
     if (type === 'group') takeFirstInodes(bytes);
     await write(type, address, (block) => block.bytes.set(bytes.subarray(HEADER), HEADER));

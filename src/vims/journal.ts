@@ -105,10 +105,11 @@ export class Journal {
     await devices.writeBlocks(header, address);
   }
 
-  /** How many clusters a journal gets on a volume of so many. */
-  static clustersFor(volumeClusters: number): number {
-    const sixteenth = Math.floor(volumeClusters / 1024);
-    return Math.max(JOURNAL_CLUSTERS_MIN, Math.min(JOURNAL_CLUSTERS_MAX, sixteenth));
+  /** How many clusters a journal gets: by those of the volume, as far as the group that it lies in has room. */
+  static clustersFor(volumeClusters: number, groupClusters: number): number {
+    const wanted = Math.floor(volumeClusters / 1024);
+    const most = Math.min(JOURNAL_CLUSTERS_MAX, Math.floor(groupClusters / 16));
+    return Math.max(JOURNAL_CLUSTERS_MIN, Math.min(most, wanted));
   }
 
   /** Blocks that a record of so many images takes. */

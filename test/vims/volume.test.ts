@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { SeededRandom } from '../../src/base/random.ts';
 import { MemoryDevice } from '../../src/device/memory-device.ts';
+import { checkVolume } from '../../src/vims/check-volume.ts';
 import { formatVolume } from '../../src/vims/format-volume.ts';
 import { VimsVolume } from '../../src/vims/volume.ts';
 import { edit } from './sample-volume.ts';
@@ -23,6 +24,18 @@ describe('a volume', () => {
     expect(capacity).toBe(60 * MiB);
     expect(used + free).toBe(capacity);
     await volume.detach();
+  });
+
+  it('has a journal that leaves room on a small first device, however large the others are', async () => {
+    const devices = [40 * MiB, 300 * GiB].map((size) => MemoryDevice.create(size, { growable: false }));
+    await formatVolume(devices);
+    expect((await checkVolume(devices)).findings).toEqual([]);
+    const volume = await VimsVolume.attach('ds', devices);
+    const file = await volume.files.open('ds:disk', { create: 'exclusive' });
+    await file.pwrite(Buffer.alloc(40 * MiB, 1), 0);
+    await file.close();
+    await volume.detach();
+    expect((await checkVolume(devices)).findings).toEqual([]);
   });
 
   it('keeps names and content over being detached', async () => {
