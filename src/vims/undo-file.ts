@@ -34,7 +34,7 @@ interface UndoHead {
   readonly slotCrc: number;
   readonly reserved: number;
 }
-const undoHeadLayout: Layout<UndoHead> = layout<UndoHead>('undo file head', 48, {
+export const undoHeadLayout: Layout<UndoHead> = layout<UndoHead>('undo file head', 48, {
   magic: [0, ascii(8), '`VIMSUNDO`'],
   version: [8, u32le, '1'],
   crc: [12, u32le, 'CRC32C of the head with this field zero'],
@@ -51,7 +51,7 @@ interface UndoRecord {
   readonly device: number;
   readonly reserved: number;
 }
-const undoRecordLayout: Layout<UndoRecord> = layout<UndoRecord>('undo record', 24, {
+export const undoRecordLayout: Layout<UndoRecord> = layout<UndoRecord>('undo record', 24, {
   offset: [0, u64le, 'where the bytes were on the device'],
   length: [8, u32le, 'how many follow this record'],
   crc: [12, u32le, 'CRC32C of the record with this field zero, and of the bytes'],

@@ -33,7 +33,8 @@ export interface Structure {
   readonly fields: readonly Field[];
 }
 
-const LAYOUTS: Partial<Record<BlockTypeName, Layout<object>>> = {
+/** The fields that follow the header, of blocks that have some. */
+export const LAYOUTS: Partial<Record<BlockTypeName, Layout<object>>> = {
   superblock: superblockLayout,
   deviceRecord: deviceRecordLayout,
   slot: slotLayout,

@@ -40,7 +40,7 @@ import type {
   ParsedSlot,
   ParsedText,
   ParsedVvd,
-} from './ksy-compiler.ts';
+} from './parsed-vvd.ts';
 
 /** Compares everything. The image must be whole in place, but for what `torn` names. */
 export async function compare(

@@ -9,14 +9,15 @@ import { FileDevice } from '../../../src/device/file-device.ts';
 import { linkedClone } from '../../../src/image/clone.ts';
 import { createImage } from '../../../src/image/create-image.ts';
 import { DiskImage } from '../../../src/image/disk-image.ts';
+import { compileKsy } from '../../ksy-compiler.ts';
 import { fixtureBytes, VVD_FIXTURES } from './fixtures.ts';
 import { compare } from './ksy-comparison.ts';
-import { compileVvd, type ParsedVvd } from './ksy-compiler.ts';
+import type { ParsedVvd } from './parsed-vvd.ts';
 import { KiB, MiB, sampleImage } from './sample-image.ts';
 
 let parse: (image: Uint8Array) => ParsedVvd;
 beforeAll(async () => {
-  parse = await compileVvd();
+  parse = await compileKsy<ParsedVvd>(new URL('../../../formats/vvd/vvd.ksy', import.meta.url));
 });
 
 describe('vvd.ksy sees what the driver sees', () => {
