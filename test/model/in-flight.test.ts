@@ -7,7 +7,8 @@ import { SeededRandom } from '../../src/base/random.ts';
 import type { BlockDevice } from '../../src/device/block-device.ts';
 import type { DiskImage } from '../../src/image/disk-image.ts';
 import { type ModelDisk, patterned, ShuffleDevice, sameBytes } from '../../src/testing/index.ts';
-import { type ChainShape, makeChain, openChain } from './vvd-chain.ts';
+import { type ChainPlace, datastoreForTests, IN_MEMORY } from './chain-place.ts';
+import { type ChainShape, makeChain, openChain, removeChain } from './vvd-chain.ts';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -106,9 +107,9 @@ class Crowd {
   }
 }
 
-async function run(seed: number, shape: ChainShape, steps: number): Promise<void> {
+async function run(seed: number, shape: ChainShape, steps: number, place: ChainPlace): Promise<void> {
   const random = new SeededRandom(seed);
-  const { files, model } = await makeChain({ ...shape, seed });
+  const { files, model } = await makeChain({ ...shape, seed }, place);
   const around = (file: BlockDevice) =>
     new ShuffleDevice(file, random.nextU32(), { sameTickOneIn: random.pick([0, 2, 5]) });
   const reopen = () => openChain(files, around);
@@ -135,17 +136,26 @@ async function run(seed: number, shape: ChainShape, steps: number): Promise<void
     await model.compare(disk);
   }
   await disk.close();
+  await removeChain(files);
 }
 
+async function runRandomShape(seed: number, place: ChainPlace): Promise<void> {
+  const random = new SeededRandom(seed);
+  const blockSize = random.pick([64, 64, 128, 256]) * KiB;
+  const depth = random.pick([1, 2, 3, 6]);
+  const sizes = Array.from({ length: depth }, () => 512 * (1024 + random.below(4096)));
+  const compression = random.pick(['deflate', 'zstd']);
+  const options = { journal_size: 128 * KiB, compression };
+  await expect(run(seed, { seed, blockSize, sizes, options }, 150, place)).resolves.toBeUndefined();
+}
+
+const seeds = (count: number): number[] => Array.from({ length: count * EFFORT }, (_, i) => i);
+
 describe('operations under way at once', () => {
-  const seeds = Array.from({ length: 12 * EFFORT }, (_, i) => i);
-  it.each(seeds)('do what the model does (seed %i)', async (seed) => {
-    const random = new SeededRandom(seed);
-    const blockSize = random.pick([64, 64, 128, 256]) * KiB;
-    const depth = random.pick([1, 2, 3, 6]);
-    const sizes = Array.from({ length: depth }, () => 512 * (1024 + random.below(4096)));
-    const compression = random.pick(['deflate', 'zstd']);
-    const options = { journal_size: 128 * KiB, compression };
-    await expect(run(seed, { seed, blockSize, sizes, options }, 150)).resolves.toBeUndefined();
-  });
+  it.each(seeds(12))('do what the model does (seed %i)', (seed) => runRandomShape(seed, IN_MEMORY));
+});
+
+describe('operations under way at once, in a datastore on a LUN,', () => {
+  const place = datastoreForTests(1);
+  it.each(seeds(3))('do what the model does (seed %i)', (seed) => runRandomShape(seed, place));
 });

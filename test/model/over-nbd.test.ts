@@ -14,8 +14,9 @@ import { NbdDevice } from '../../src/nbd/client/nbd-device.ts';
 import { exportDisk } from '../../src/nbd/export.ts';
 import { NbdServer } from '../../src/nbd/server.ts';
 import { type ModelDisk, patterned, ShuffleDevice, sameBytes } from '../../src/testing/index.ts';
+import { type ChainPlace, datastoreForTests, IN_MEMORY } from './chain-place.ts';
 import { CutLine } from './cut-line.ts';
-import { makeChain, openChain, type VvdChain } from './vvd-chain.ts';
+import { makeChain, openChain, removeChain, type VvdChain } from './vvd-chain.ts';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -239,10 +240,11 @@ class Bench {
   }
 }
 
-async function run(seed: number, folder: string): Promise<void> {
+async function run(seed: number, folder: string, place: ChainPlace): Promise<void> {
   const random = new SeededRandom(seed);
   const sizes = Array.from({ length: random.pick([1, 2, 3]) }, () => 512 * (2048 + random.below(5000)));
-  const chain = await makeChain({ seed, blockSize: BLOCK, sizes, options: { journal_size: 128 * KiB } });
+  const options = { journal_size: 128 * KiB };
+  const chain = await makeChain({ seed, blockSize: BLOCK, sizes, options }, place);
   const bench = await Bench.set(folder, random, chain);
   for (let session = 0; session < 3; session++) {
     const most = random.pick([2, 8, 40]);
@@ -259,11 +261,20 @@ async function run(seed: number, folder: string): Promise<void> {
   const again = await openChain(chain.files);
   await chain.model.compare(again);
   await again.close();
+  await removeChain(chain.files);
 }
 
+function runInFolder(seed: number, place: ChainPlace): Promise<void> {
+  return withDir(({ path }) => run(seed, path, place), { unsafeCleanup: true, prefix: 'vimg-model-nbd' });
+}
+
+const seeds = (count: number): number[] => Array.from({ length: count * EFFORT }, (_, i) => i);
+
 describe('a disk over NBD does what the model does', () => {
-  const seeds = Array.from({ length: 10 * EFFORT }, (_, i) => i);
-  it.each(seeds)('seed %i', (seed) =>
-    withDir(({ path }) => run(seed, path), { unsafeCleanup: true, prefix: 'vimg-model-nbd' }),
-  );
+  it.each(seeds(10))('seed %i', (seed) => runInFolder(seed, IN_MEMORY));
+});
+
+describe('a disk of a datastore on a LUN over NBD does what the model does', () => {
+  const place = datastoreForTests();
+  it.each(seeds(2))('seed %i', (seed) => runInFolder(seed, place));
 });

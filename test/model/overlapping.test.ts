@@ -8,7 +8,8 @@ import { SeededRandom } from '../../src/base/random.ts';
 import type { BlockDevice } from '../../src/device/block-device.ts';
 import type { DiskImage } from '../../src/image/disk-image.ts';
 import { SECTOR, ShuffleDevice } from '../../src/testing/index.ts';
-import { makeChain, openChain } from './vvd-chain.ts';
+import { type ChainPlace, datastoreForTests, IN_MEMORY } from './chain-place.ts';
+import { makeChain, openChain, removeChain } from './vvd-chain.ts';
 
 const KiB = 1024;
 const UNIT = 64 * KiB;
@@ -99,30 +100,37 @@ function filled(length: number, word: number): Uint8Array {
   return new Uint8Array(new Uint32Array(length / 4).fill(word).buffer);
 }
 
-describe('operations under way at once on the same places', () => {
-  it.each(Array.from({ length: 20 * EFFORT }, (_, i) => i))(
-    'leave one of them each (seed %i)',
-    async (seed) => {
-      const random = new SeededRandom(seed);
-      const sizes = Array.from({ length: 1 + random.below(2) }, () => SIZE);
-      const options = { journal_size: 128 * KiB, compression: random.pick(['zstd', 'deflate']) };
-      const { files } = await makeChain({ seed, blockSize: UNIT, sizes, options, writes: 0 });
-      const around = (file: BlockDevice): BlockDevice =>
-        new ShuffleDevice(file, random.nextU32(), { sameTickOneIn: random.pick([0, 2, 5]) });
-      let disk = await openChain(files, around);
-      const words = new Array<number>(SIZE / SECTOR).fill(0);
-      let word = 1;
-      for (let i = 0; i < 25; i++) {
-        const round = new Round(disk, random, words);
-        for (let left = 1 + random.below(12); left > 0; left--) round.launch(word++);
-        await round.settle();
-        if (random.oneIn(5)) {
-          await disk.close();
-          disk = await openChain(files, around);
-          await new Round(disk, random, words).settle();
-        }
-      }
+async function run(seed: number, place: ChainPlace): Promise<void> {
+  const random = new SeededRandom(seed);
+  const sizes = Array.from({ length: 1 + random.below(2) }, () => SIZE);
+  const options = { journal_size: 128 * KiB, compression: random.pick(['zstd', 'deflate']) };
+  const { files } = await makeChain({ seed, blockSize: UNIT, sizes, options, writes: 0 }, place);
+  const around = (file: BlockDevice): BlockDevice =>
+    new ShuffleDevice(file, random.nextU32(), { sameTickOneIn: random.pick([0, 2, 5]) });
+  let disk = await openChain(files, around);
+  const words = new Array<number>(SIZE / SECTOR).fill(0);
+  let word = 1;
+  for (let i = 0; i < 25; i++) {
+    const round = new Round(disk, random, words);
+    for (let left = 1 + random.below(12); left > 0; left--) round.launch(word++);
+    await round.settle();
+    if (random.oneIn(5)) {
       await disk.close();
-    },
-  );
+      disk = await openChain(files, around);
+      await new Round(disk, random, words).settle();
+    }
+  }
+  await disk.close();
+  await removeChain(files);
+}
+
+const seeds = (count: number): number[] => Array.from({ length: count * EFFORT }, (_, i) => i);
+
+describe('operations under way at once on the same places', () => {
+  it.each(seeds(20))('leave one of them each (seed %i)', (seed) => run(seed, IN_MEMORY));
+});
+
+describe('operations under way at once on the same places, in a datastore on a LUN,', () => {
+  const place = datastoreForTests(2);
+  it.each(seeds(4))('leave one of them each (seed %i)', (seed) => run(seed, place));
 });

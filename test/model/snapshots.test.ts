@@ -3,11 +3,11 @@
  * snapshots, with writes and resizes in between. After each operation every disk and every snapshot reads as its
  * model says.
  */
-import { mkdirSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { dir } from 'tmp-promise';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { SeededRandom } from '../../src/base/random.ts';
+import { makeFolder, removeFolder } from '../../src/device/files.ts';
 import {
   checkImage,
   cloneImage,
@@ -21,6 +21,7 @@ import {
   revertSnapshot,
 } from '../../src/index.ts';
 import { ModelDisk } from '../../src/testing/index.ts';
+import { datastoreForTests, emptyFolder } from './chain-place.ts';
 
 const KiB = 1024;
 const EFFORT = Number(process.env['VIMG_MODEL_EFFORT'] ?? 1);
@@ -170,22 +171,33 @@ class Family {
   }
 }
 
-describe('a family of disks', () => {
-  const seeds = Array.from({ length: 8 * EFFORT }, (_, i) => i);
-  it.each(seeds)('reads as its models (seed %i)', async (seed) => {
-    const at = join(folder.path, String(seed));
-    mkdirSync(at);
-    const family = new Family(seed, at);
-    await family.start();
-    try {
-      for (let i = 0; i < STEPS; i++) {
-        await family.step();
-        await family.verify();
-      }
-    } catch (error) {
-      throw new Error(`${(error as Error).message}\n${family.log.join('\n')}`, { cause: error });
-    } finally {
-      rmSync(at, { recursive: true });
+/** @param at a folder that is there for this run only */
+async function run(seed: number, at: string, steps: number): Promise<void> {
+  await makeFolder(at);
+  const family = new Family(seed, at);
+  await family.start();
+  try {
+    for (let i = 0; i < steps; i++) {
+      await family.step();
+      await family.verify();
     }
-  });
+  } catch (error) {
+    throw new Error(`${(error as Error).message}\n${family.log.join('\n')}`, { cause: error });
+  } finally {
+    await emptyFolder(at);
+    await removeFolder(at);
+  }
+}
+
+const seeds = (count: number): number[] => Array.from({ length: count * EFFORT }, (_, i) => i);
+
+describe('a family of disks', () => {
+  it.each(seeds(8))('reads as its models (seed %i)', (seed) =>
+    run(seed, join(folder.path, String(seed)), STEPS),
+  );
+});
+
+describe('a family of disks in a datastore on a LUN', () => {
+  datastoreForTests();
+  it.each(seeds(1))('reads as its models (seed %i)', (seed) => run(seed, `ds1:${seed}`, STEPS));
 });
