@@ -6,11 +6,17 @@ import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { BUILT_TOOL } from '../cli/session.ts';
+import { requireTool } from '../reference-tools.ts';
 import { initialFileSystem } from './initial-file-system.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 /** Under TCG, on a busy machine. */
 const BOOT_MS = 120_000;
+
+/** Says whether to skip tests that boot a guest. @throws Error under CI when something is missing */
+export function requireGuestTools(): boolean {
+  return requireTool('qemu-system-x86_64', 'busybox', 'mke2fs', 'e2fsck', 'debugfs', 'dpkg');
+}
 
 /** Files that every guest boots from. */
 export interface BootFiles {
@@ -108,7 +114,12 @@ export class Guest {
   }
 
   /** Serves the disk to a new QEMU, and waits for its shell. */
-  static async boot(disk: string, boot: BootFiles, folder: string): Promise<Guest> {
+  static async boot(
+    disk: string,
+    boot: BootFiles,
+    folder: string,
+    environment: NodeJS.ProcessEnv,
+  ): Promise<Guest> {
     const at = (name: string): string => join(folder, name);
     const qemu = [
       'exec qemu-system-x86_64 -nodefaults -display none -no-reboot -accel tcg -m 256',
@@ -119,7 +130,11 @@ export class Guest {
       `-serial chardev:shell -qmp unix:${at('qmp.sock')},server=on,wait=off -pidfile ${at('qemu.pid')}`,
     ].join(' ');
     const args = [BUILT_TOOL, 'serve', disk, '--socket', at('nbd.sock'), '--run', qemu];
-    const server = spawn(process.execPath, args, { stdio: ['ignore', 'inherit', 'inherit'], cwd: folder });
+    const server = spawn(process.execPath, args, {
+      stdio: ['ignore', 'inherit', 'inherit'],
+      cwd: folder,
+      env: environment,
+    });
     const ended = new Promise<number | string | null>((done) => {
       server.once('exit', (code, signal) => done(code ?? signal));
     });
@@ -141,6 +156,25 @@ export class Guest {
   /** Starts a command line in the guest that goes on beside others; `$job` is its process. It prints nothing. */
   async start(command: string): Promise<void> {
     await this.run(`(${command}) > /dev/null 2>&1 & job=$!`);
+  }
+
+  /** Lets the file system's journal be replayed, and looks through everything. @throws Error when anything is wrong */
+  async fileSystemIsClean(): Promise<void> {
+    await this.run('e2fsck -p /dev/vda || [ $? -eq 1 ]');
+    await this.run('e2fsck -fn /dev/vda');
+  }
+
+  /** Counts in `/mnt/counter` from now on: each number is synced before the next one begins, and told. */
+  async startCounting(): Promise<void> {
+    await this.start(
+      'i=0; while :; do i=$((i+1)); echo $i > /mnt/counter; sync; echo $i > /tmp/new; mv /tmp/new /tmp/synced; done',
+    );
+  }
+
+  /** Waits until more than this many were synced. @returns how many were */
+  async counted(above: number): Promise<number> {
+    const wait = `until [ -f /tmp/synced ] && [ $(cat /tmp/synced) -gt ${above} ]; do sleep 0.1; done`;
+    return Number(await this.run(`${wait}; cat /tmp/synced`));
   }
 
   async #answer(): Promise<{ lines: string[]; status: number }> {
