@@ -28,6 +28,15 @@ export async function childrenOf(path: string, header: Header, clones: string): 
   return children;
 }
 
+/** Whether a file is a disk, or by its name one of its snapshots. */
+export function isLayerOf(disk: string, path: string): boolean {
+  return path === disk || isNamedAfter(nameOf(disk), path);
+}
+
+function isNamedAfter(disk: string, path: string): boolean {
+  return nameOf(path).startsWith(`${disk.replace(/\.vvd$/, '')}@`);
+}
+
 /** The attribute by which a base knows a clone; nothing for one beside it, which is found by looking. */
 export function cloneRecord(
   base: string,
@@ -67,7 +76,6 @@ export function refuseWithChildren(path: string, children: readonly FolderEntry[
 
 /** The snapshots of a disk: sealed layers beside it that carry its name, and named layers of its chain. */
 export async function snapshotsOf(diskPath: string): Promise<LayerSnapshot[]> {
-  const stem = nameOf(diskPath).replace(/\.vvd$/, '');
   const entries = await vvdFilesIn(folderOf(diskPath));
   const byUuid = new Map(entries.map((entry) => [entry.header.diskUuid, entry]));
   const inChain = new Set<string>();
@@ -82,7 +90,8 @@ export async function snapshotsOf(diskPath: string): Promise<LayerSnapshot[]> {
     .filter(
       (entry) =>
         entry.header.diskUuid !== undecided &&
-        (isSnapshotOf(entry, stem) || (inChain.has(entry.header.diskUuid) && snapshotName(entry) !== '')),
+        (isSnapshotOf(entry, nameOf(diskPath)) ||
+          (inChain.has(entry.header.diskUuid) && snapshotName(entry) !== '')),
     )
     .map((entry) => ({
       name: snapshotName(entry),
@@ -103,8 +112,8 @@ async function isUndecided(top: Header, diskPath: string): Promise<boolean> {
   return record === '' || !(await fileExists(resolvePath(folderOf(diskPath), record)));
 }
 
-function isSnapshotOf(entry: FolderEntry, stem: string): boolean {
-  return snapshotName(entry) !== '' && nameOf(entry.path).startsWith(`${stem}@`);
+function isSnapshotOf(entry: FolderEntry, disk: string): boolean {
+  return snapshotName(entry) !== '' && isNamedAfter(disk, entry.path);
 }
 
 /** Empty for a file that is no snapshot. */

@@ -1,9 +1,11 @@
 /**
- * Deleting the newest snapshot of a disk that is in use: what the disk reads from it is copied into the disk, piece by
- * piece, while the guest goes on; then the disk stands on the parent of the snapshot: one header write, as when nobody
- * uses it (merge.ts).
+ * Deleting snapshots of a disk that is in use.
  *
- * Invariants:
+ * The newest one: what the disk reads from it is copied into the disk, piece by piece, while the guest goes on; then the
+ * disk stands on the parent of the snapshot: one header write, as when nobody uses it (merge.ts). One on which another
+ * snapshot stands is merged into that: merge-behind.ts.
+ *
+ * Invariants of the former:
  * - A piece is looked up and copied while the disk stands still, so no write of the guest can come between the looking
  *   and the copying, and be lost by it. Between two pieces the guest goes on.
  * - What the disk holds itself is never copied over, and stays held: a piece is copied once.
@@ -20,12 +22,12 @@ import { BEHIND, type Layer, Location, ZERO } from '../../src/image/layer.ts';
 import type { DeletePlan, LayerSnapshot, LongOperation } from '../../src/image/lifecycle.ts';
 import { listAttributes } from './attribute-change.ts';
 import { openForChange, realDisk } from './disk-file.ts';
-import { CLONES_ATTRIBUTE, childrenOf, findSnapshot, refuseWithChildren } from './family.ts';
-import { headerText } from './header.ts';
+import { CLONES_ATTRIBUTE, childrenOf, findSnapshot, isLayerOf, refuseWithChildren } from './family.ts';
 import { type FolderEntry, peekHeader } from './header-peek.ts';
 import { VvdLayer } from './layer.ts';
-import type { Header } from './layout.ts';
-import { storedBytes } from './merge.ts';
+import { standOnParentOf, storedBytes, throwCancelled } from './merge.ts';
+import { mergeBehind } from './merge-behind.ts';
+import { MergingLayer } from './merging-layer.ts';
 
 /** Bytes copied while the guest waits: some milliseconds. */
 const PIECE = 256 * 1024;
@@ -38,8 +40,8 @@ const STEPS = 64;
  * Deletes a snapshot that a disk in use stands on, or that nothing stands on.
  *
  * @param disk open for writing, with a top layer of this format
- * @throws VimgError `NOT_FOUND`, `LOCKED` when others use the snapshot or stand on it, `UNSUPPORTED` when a newer
- *   snapshot stands on it, `NO_SPACE`, `CANCELLED`: doing it again goes on
+ * @throws VimgError `NOT_FOUND`, `LOCKED` when others use the snapshot, or the layer above it, or stand on it, `UNSUPPORTED`
+ *   when that has to wait until nobody uses the disk, `NO_SPACE`, `CANCELLED`: doing it again goes on
  */
 export async function deleteOpenSnapshot(
   disk: DiskImage,
@@ -48,43 +50,64 @@ export async function deleteOpenSnapshot(
 ): Promise<DeletePlan> {
   const path = await realDisk(disk.path);
   const snapshot = await findSnapshot(path, name);
+  const depth = await depthOf(snapshot.path, disk.layers);
   const child = await onlyChild(path, snapshot);
   if (!child) {
+    if (depth !== undefined) throw refused(name, ...UNFINISHED);
     if (!operation.planOnly) await removeUnused(snapshot.path);
     return { snapshot: name, way: 'unlink', bytes: 0 };
   }
-  const [top, lower] = disk.layers;
-  const isBehind = lower instanceof VvdLayer && (await isSameFile(lower.file.name, snapshot.path));
-  invariant(top instanceof VvdLayer && isBehind, 'what stands on the snapshot is the disk');
+  if (depth === undefined) {
+    throw refused(
+      name,
+      'another snapshot stands on it, and the disk does not',
+      `delete that first, or ${END_USE}`,
+    );
+  }
+  const upper = disk.layers[depth - 1];
+  const lower = disk.layers[depth];
+  invariant(
+    upper instanceof VvdLayer && lower instanceof VvdLayer && (await isSameFile(upper.file.name, child.path)),
+    'what stands on the snapshot is the layer above it',
+  );
+  if (upper instanceof MergingLayer || lower instanceof MergingLayer) throw refused(name, ...UNFINISHED);
   const plan: DeletePlan = { snapshot: name, way: 'down', bytes: await storedBytes(lower) };
-  if (!operation.planOnly) await mergeIntoOpen(disk, top, lower, plan.bytes, operation);
+  if (operation.planOnly) return plan;
+  if (depth === 1) await mergeIntoOpen(disk, upper, lower, plan.bytes, operation);
+  else await mergeBehind(disk, depth - 1, operation);
+  try {
+    await removeDurably(lower.file.name);
+  } finally {
+    await lower.close();
+  }
   return plan;
 }
 
-/** The disk itself, or nothing. */
+const END_USE = 'end what uses the disk, and delete it then';
+const UNFINISHED = ['an earlier attempt has to be finished first', END_USE] as const;
+
+function refused(name: string, why: string, hint: string): VimgError {
+  return new VimgError('UNSUPPORTED', `Could not delete snapshot '${name}' of a disk in use: ${why}`, {
+    hint,
+  });
+}
+
+async function depthOf(path: string, layers: readonly Layer[]): Promise<number | undefined> {
+  for (const [depth, layer] of layers.entries()) if (await isSameFile(layer.file.name, path)) return depth;
+  return undefined;
+}
+
+/** The disk itself or another snapshot of it; or nothing. */
 async function onlyChild(disk: string, snapshot: LayerSnapshot): Promise<FolderEntry | undefined> {
   const { path, name } = snapshot;
-  const refused = (why: string, hint: string): VimgError =>
-    new VimgError('UNSUPPORTED', `Could not delete snapshot '${name}' of a disk in use: ${why}`, { hint });
   const header = await peekHeader(path);
-  if (snapshot.deleting || !header) {
-    throw refused(
-      'an earlier attempt has to be finished first',
-      'end what uses the disk, and delete it then',
-    );
-  }
+  if (snapshot.deleting || !header) throw refused(name, ...UNFINISHED);
   const clones = String((await listAttributes(path)).get(CLONES_ATTRIBUTE) ?? '');
   const children = await childrenOf(path, header, clones);
   const [child] = children;
   if (!child) return undefined;
-  const above = headerText(child.header.snapshotName, child.header.snapshotNameLength);
-  if (children.length > 1 || (child.path !== disk && above === '')) {
+  if (children.length > 1 || !isLayerOf(disk, child.path))
     refuseWithChildren(path, children, 'delete snapshot');
-  }
-  if (child.path !== disk) {
-    const hint = `delete '${above}' first, or end what uses the disk`;
-    throw refused(`the snapshot '${above}' stands on it`, hint);
-  }
   return child;
 }
 
@@ -115,29 +138,17 @@ async function mergeIntoOpen(
   try {
     await new LiveCopy(disk, lower, total, operation).run();
     await disk.flush();
-    await disk.exclusively(() => standOnParentOf(disk, top, lower));
+    await disk.exclusively(() => leaveOut(disk, top, lower));
   } catch (error) {
     if (disk.layers.includes(lower)) await file.changeLock('read');
     throw error;
   }
-  try {
-    await removeDurably(file.name);
-  } finally {
-    await lower.close();
-  }
 }
 
 /** The moment at which the snapshot is gone. When it fails, nobody knows on what the disk stands on disk. */
-async function standOnParentOf(disk: DiskImage, top: VvdLayer, lower: VvdLayer): Promise<void> {
-  const below = lower.header;
+async function leaveOut(disk: DiskImage, top: VvdLayer, lower: VvdLayer): Promise<void> {
   try {
-    await top.vvdWriter?.rest((header: Header) => {
-      header.parentUuid = below.parentUuid;
-      header.parentContentId = below.parentContentId;
-      header.parentFormat = below.parentFormat;
-      header.parentPath = below.parentPath.slice();
-      header.parentPathLength = below.parentPathLength;
-    });
+    await top.vvdWriter?.rest((header) => standOnParentOf(lower.header, header));
   } catch (error) {
     throw top.metadata.fail(error);
   }
@@ -230,8 +241,7 @@ class LiveCopy {
   }
 
   async #breathe(): Promise<void> {
-    if (this.#operation.signal?.aborted)
-      throw new VimgError('CANCELLED', 'Cancelled', { hint: 'doing it again goes on' });
+    throwCancelled(this.#operation.signal);
     if (++this.#steps % STEPS === 0) await setImmediate();
   }
 }

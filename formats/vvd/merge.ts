@@ -3,9 +3,10 @@
  *
  * Down: what the lower layer shows through the upper one is copied into the upper, then the upper stands on the
  * lower one's parent: one header write. Up: what the upper layer holds is written over the lower, then the lower
- * takes the disk's name: one rename; settled by settle.ts when a crash comes right then. Until that moment everything reads as before, whatever was copied already; so a
- * merge that was interrupted is simply done again.
+ * takes the disk's name: one rename; settled by snapshot-settle.ts when a crash comes right then. Until that moment
+ * everything reads as before, whatever was copied already; so a merge that was interrupted is simply done again. merge-open.ts and merge-behind.ts go down in disks that are in use.
  */
+import { setImmediate } from 'node:timers/promises';
 import { VimgError } from '../../src/base/errors.ts';
 import { newUuid } from '../../src/binary/uuid.ts';
 import { nameOf } from '../../src/device/file-path.ts';
@@ -17,21 +18,25 @@ import { openBehind } from '../../src/image/open-chain.ts';
 import { stageAttributes } from './attributes.ts';
 import type { OpenVvdFile } from './disk-file.ts';
 import { isSealed, setHeaderText, writeHeader } from './header.ts';
-import { INTENT_DELETE, INTENT_MERGE, INTENT_NONE, PAGE } from './layout.ts';
+import { type Header, INTENT_DELETE, INTENT_MERGE, INTENT_NONE, PAGE } from './layout.ts';
 
 const CHUNK = 1024 * 1024;
+/** Ranges looked up between two turns of the event loop. */
+const STEPS = 64;
 
-/** Guest bytes that a layer itself holds. */
-export async function storedBytes(layer: Layer): Promise<number> {
+/** Guest bytes that a layer itself holds. All of its map is looked at. */
+export async function storedBytes(layer: Layer, signal?: AbortSignal): Promise<number> {
   let bytes = 0;
-  await eachRange(layer, 0, layer.virtualSize, (range) => {
+  const count = (range: Range): Promise<void> => {
     if (range.kind !== BEHIND && range.kind !== ZERO) bytes += range.length;
     return Promise.resolve();
-  });
+  };
+  await eachRange(layer, 0, layer.virtualSize, count, signal);
   return bytes;
 }
 
-interface Range {
+/** A guest range that a layer holds in one way: a kind of location. */
+export interface Range {
   readonly offset: number;
   readonly length: number;
   readonly kind: number;
@@ -45,13 +50,20 @@ async function eachRange(
   signal?: AbortSignal,
 ): Promise<void> {
   const location = new Location();
+  let steps = 0;
   for (let at = from; at < to; ) {
-    if (signal?.aborted) throw new VimgError('CANCELLED', 'Cancelled', { hint: 'doing it again goes on' });
+    throwCancelled(signal);
     await layer.locate(at, to - at, location);
     const { kind, length } = location;
     await visit({ offset: at, length, kind });
     at += length;
+    if (++steps % STEPS === 0) await setImmediate();
   }
+}
+
+/** @throws VimgError `CANCELLED` once the merge is to end */
+export function throwCancelled(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new VimgError('CANCELLED', 'Cancelled', { hint: 'doing it again goes on' });
 }
 
 /** Copies what `lower` shows through `upper` into `upper`, and makes that stand on the parent of `lower`. */
@@ -65,59 +77,68 @@ export async function mergeDown(
   const behind = isFiner ? await layersBehind(lower, context) : [];
   try {
     const target = new DiskImage(upper.path, [upper.layer, lower.layer, ...behind]);
+    const source = new DiskImage(lower.path, [lower.layer]);
     await beginMerge(upper);
-    await copyDown(lower, upper, target, context);
+    await copyDown(
+      lower.layer,
+      upper.layer,
+      (range) => copyRange(source, target, range, context.signal),
+      context,
+    );
+    await target.flush();
   } finally {
     for (const layer of behind) await layer.close();
   }
   await upper.layer.vvdWriter?.close();
-  const { header } = upper.layer;
-  const below = lower.layer.header;
+  standOnParentOf(lower.layer.header, upper.layer.header);
+  await writeHeader(upper.file, upper.layer.header);
+}
+
+/** What a layer's header says once that which it stood on is merged into it. */
+export function standOnParentOf(below: Header, header: Header): void {
   header.parentUuid = below.parentUuid;
   header.parentContentId = below.parentContentId;
   header.parentFormat = below.parentFormat;
-  header.parentPath = below.parentPath;
+  header.parentPath = below.parentPath.slice();
   header.parentPathLength = below.parentPathLength;
   header.intent = INTENT_NONE;
-  await writeHeader(upper.file, header);
 }
 
-async function copyDown(
-  lower: OpenVvdFile,
-  upper: OpenVvdFile,
-  target: DiskImage,
-  context: LongOperation,
+/**
+ * Has `copy` bring everything into `upper` that it shows of `lower`, in ascending order.
+ *
+ * @param copy gives the upper layer a range that it does not hold; of kind ZERO: makes it zero there
+ */
+export async function copyDown(
+  lower: Layer,
+  upper: Layer,
+  copy: (range: Range) => Promise<void>,
+  operation: LongOperation,
 ): Promise<void> {
-  const source = new DiskImage(lower.path, [lower.layer]);
-  const total = await storedBytes(lower.layer);
-  const end = Math.min(lower.layer.virtualSize, upper.layer.virtualSize);
+  const { signal, onProgress } = operation;
+  const total = await storedBytes(lower);
+  const end = Math.min(lower.virtualSize, upper.virtualSize);
   let done = 0;
   const copyShown = (range: Range): Promise<void> =>
     range.kind === BEHIND
       ? Promise.resolve()
-      : eachRange(upper.layer, range.offset, range.offset + range.length, async (shown) => {
+      : eachRange(upper, range.offset, range.offset + range.length, async (shown) => {
           if (shown.kind !== BEHIND) return;
-          await copyRange(source, target, { ...shown, kind: range.kind }, context.signal);
+          await copy({ ...shown, kind: range.kind });
           done += range.kind === ZERO ? 0 : shown.length;
-          context.onProgress?.(Math.min(done, total), total);
+          onProgress?.(Math.min(done, total), total);
         });
-  await eachRange(lower.layer, 0, end, copyShown, context.signal);
-  await hideBelow(lower, upper, target);
-  await target.flush();
-}
-
-/** Past the end of `lower` the upper layer read zeroes; the next parent may hold something there. */
-async function hideBelow(lower: OpenVvdFile, upper: OpenVvdFile, target: DiskImage): Promise<void> {
-  const from = lower.layer.virtualSize;
-  const to = upper.layer.virtualSize;
-  if (to <= from || !lower.layer.backing) return;
-  await eachRange(upper.layer, from, to, async (range) => {
-    if (range.kind === BEHIND) await target.writeZeroes(range.offset, range.length);
-  });
+  await eachRange(lower, 0, end, copyShown, signal);
+  // past the end of `lower` the upper layer read zeroes; the next parent may hold something there
+  if (lower.virtualSize >= upper.virtualSize || !lower.backing) return;
+  const hide = async (range: Range): Promise<void> => {
+    if (range.kind === BEHIND) await copy({ ...range, kind: ZERO });
+  };
+  await eachRange(upper, lower.virtualSize, upper.virtualSize, hide, signal);
 }
 
 /** Marks a sealed layer as taking part in a merge: it stays refused for writing by others. */
-async function beginMerge(disk: OpenVvdFile): Promise<void> {
+export async function beginMerge(disk: OpenVvdFile): Promise<void> {
   const { header } = disk.layer;
   if (!isSealed(header)) return;
   header.intent = INTENT_MERGE;
@@ -136,7 +157,7 @@ async function copyRange(
   }
   const buffer = new Uint8Array(Math.min(CHUNK, range.length));
   for (let at = 0; at < range.length; at += CHUNK) {
-    if (signal?.aborted) throw new VimgError('CANCELLED', 'Cancelled', { hint: 'doing it again goes on' });
+    throwCancelled(signal);
     const part = buffer.subarray(0, Math.min(CHUNK, range.length - at));
     await source.pread(part, range.offset + at);
     await target.pwrite(part, range.offset + at);

@@ -1,11 +1,18 @@
 /** Going back to a snapshot, and deleting one. */
 import { VimgError } from '../../src/base/errors.ts';
-import { folderOf, nameOf, relativePath } from '../../src/device/file-path.ts';
+import { folderOf, relativePath } from '../../src/device/file-path.ts';
 import { openFile, removeFile, renameFile, syncFolder } from '../../src/device/files.ts';
 import { closedGate } from '../../src/image/gate-policies.ts';
 import type { DeletePlan, LifecycleContext, LongOperation } from '../../src/image/lifecycle.ts';
 import { type OpenVvdFile, openForChange, realDisk } from './disk-file.ts';
-import { CLONES_ATTRIBUTE, childrenOf, findSnapshot, refuseDeleting, refuseWithChildren } from './family.ts';
+import {
+  CLONES_ATTRIBUTE,
+  childrenOf,
+  findSnapshot,
+  isLayerOf,
+  refuseDeleting,
+  refuseWithChildren,
+} from './family.ts';
 import { stagedPathOf } from './file-names.ts';
 import { isSealed } from './header.ts';
 import type { FolderEntry } from './header-peek.ts';
@@ -82,9 +89,8 @@ async function planDeletion(disk: string, name: string): Promise<Deletion> {
   }
   const [child] = children;
   if (!child) return { plan: { snapshot: name, way: 'unlink', bytes: 0 }, snapshotPath, child };
-  const own = nameOf(disk).replace(/\.vvd$/, '');
-  const isOwn = child.path === disk || nameOf(child.path).startsWith(`${own}@`);
-  if (children.length > 1 || !isOwn) refuseWithChildren(snapshotPath, children, 'delete snapshot');
+  if (children.length > 1 || !isLayerOf(disk, child.path))
+    refuseWithChildren(snapshotPath, children, 'delete snapshot');
   const above = await openBase(child.path);
   try {
     const bytes = await storedBytes(above);

@@ -24,6 +24,11 @@ export async function openFile(path: string, options: FileDeviceOptions = {}): P
   return waitForSpace && !file.readOnly ? new PatientFile(file, waitForSpace) : file;
 }
 
+/** As {@link openFile}; but writes fail where there is no space, whatever the policy: for work that can be done later. */
+export function openImpatientFile(path: string, options: FileDeviceOptions): Promise<DiskFile> {
+  return filesOf(path).open(path, options);
+}
+
 /** Undefined when nothing has the name. */
 export function fileStatus(path: string): Promise<FileStatus | undefined> {
   return filesOf(path).status(path);

@@ -128,12 +128,12 @@ export async function snapshotForClone(
 }
 
 /**
- * Deletes the newest snapshot of a disk that is open for writing, or one that nothing stands on, while the disk goes on
+ * Deletes a snapshot that a disk that is open for writing stands on, or one that nothing stands on, while the disk goes on
  * being used. What it reads does not change. One change of the disk's layers at a time.
  *
  * @param operation with `planOnly` nothing is done, and only the plan is told
- * @throws VimgError `NOT_FOUND`, `READ_ONLY`, `LOCKED`, `NO_SPACE`, `UNSUPPORTED` for a snapshot on which another stands,
- *   `CANCELLED`: doing it again goes on
+ * @throws VimgError `NOT_FOUND`, `READ_ONLY`, `LOCKED` while others read the snapshot or the layer above it, `NO_SPACE`,
+ *   `UNSUPPORTED` for what has to wait until nobody uses the disk, `CANCELLED`: doing it again goes on
  */
 export async function deleteOpenSnapshot(
   disk: DiskImage,
