@@ -1,7 +1,7 @@
 /** Opening VVD files for the operations on whole files. */
 import { VimgError } from '../../src/base/errors.ts';
 import type { DiskFile } from '../../src/device/file-system.ts';
-import { openFile, realPath } from '../../src/device/files.ts';
+import { fileIdentity, openFile, realPath } from '../../src/device/files.ts';
 import { isFlatPath } from '../../src/device/mounts.ts';
 import { closedGate } from '../../src/image/gate-policies.ts';
 import type { VvdLayer } from './layer.ts';
@@ -11,6 +11,17 @@ import { settleSnapshot } from './snapshot-settle.ts';
 /** The file itself, with symbolic links followed: snapshots lie beside it, not beside a link. */
 export function realDisk(path: string): Promise<string> {
   return realPath(path);
+}
+
+/** The files of these paths, each once, whatever names lead to it. */
+export async function distinctDisks(paths: readonly string[]): Promise<string[]> {
+  const found = new Map<string, string>();
+  for (const path of paths) {
+    const disk = await realDisk(path);
+    const identity = (await fileIdentity(disk))?.identity ?? disk;
+    if (!found.has(identity)) found.set(identity, disk);
+  }
+  return [...found.values()];
 }
 
 /**

@@ -1,12 +1,13 @@
 /** Who stands on whom: the layers beside a disk, and the clones that a base was told of. */
 import { isVimgError, VimgError } from '../../src/base/errors.ts';
 import { folderOf, isWholePath, nameOf, relativePath, resolvePath } from '../../src/device/file-path.ts';
-import { fileExists, fileStatus } from '../../src/device/files.ts';
+import { fileStatus } from '../../src/device/files.ts';
 import type { LayerSnapshot } from '../../src/image/lifecycle.ts';
 import type { AttributeValue } from './attributes.ts';
 import { headerText, isSealed } from './header.ts';
 import { type FolderEntry, peekHeader, vvdFilesIn } from './header-peek.ts';
 import { type Header, INTENT_DELETE, INTENT_SNAPSHOT } from './layout.ts';
+import { isGroupRecord } from './snapshot-settle.ts';
 
 /** The attribute in which a base keeps the paths of its clones, relative to its folder, one a line. */
 export const CLONES_ATTRIBUTE = 'clones';
@@ -108,8 +109,7 @@ export async function snapshotsOf(diskPath: string): Promise<LayerSnapshot[]> {
 /** The disk itself bears the name of a snapshot that did not happen: a crash came first, and it will be undone. */
 async function isUndecided(top: Header, diskPath: string): Promise<boolean> {
   if (top.intent !== INTENT_SNAPSHOT) return false;
-  const record = headerText(top.groupPath, top.groupPathLength);
-  return record === '' || !(await fileExists(resolvePath(folderOf(diskPath), record)));
+  return !(await isGroupRecord(folderOf(diskPath), headerText(top.groupPath, top.groupPathLength)));
 }
 
 function isSnapshotOf(entry: FolderEntry, disk: string): boolean {

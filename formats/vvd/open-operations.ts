@@ -5,7 +5,13 @@ import type { DiskFile } from '../../src/device/file-system.ts';
 import { closedGate } from '../../src/image/gate-policies.ts';
 import type { OpenDiskOperations, OpenSnapshot, OpenTop, TakenSnapshot } from '../../src/image/lifecycle.ts';
 import { changeOpenAttributes, recordOpenClone } from './attribute-change.ts';
-import { type OpenVvdFile, openForChange, realDisk, refuseWithoutFolder } from './disk-file.ts';
+import {
+  distinctDisks,
+  type OpenVvdFile,
+  openForChange,
+  realDisk,
+  refuseWithoutFolder,
+} from './disk-file.ts';
 import { VvdLayer } from './layer.ts';
 import { deleteOpenSnapshot } from './merge-open.ts';
 import { openVvd } from './open.ts';
@@ -38,8 +44,7 @@ async function stageSnapshot(
   }
   const others: OpenVvdFile[] = [];
   try {
-    for (const path of new Set(await Promise.all(closed.map(realDisk))))
-      others.push(await openForChange(path));
+    for (const path of await distinctDisks(closed)) others.push(await openForChange(path));
     const staged = await StagedSnapshot.make([...open, ...others], name);
     return new SnapshotOfOpenDisks(open, others, staged);
   } catch (error) {

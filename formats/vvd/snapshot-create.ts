@@ -22,6 +22,7 @@ import type { DiskFile } from '../../src/device/file-system.ts';
 import {
   fileExists,
   fileStatus,
+  hostPathOf,
   linkFile,
   openFile,
   removeFile,
@@ -34,7 +35,7 @@ import { closedGate } from '../../src/image/gate-policies.ts';
 import { stageAttributes } from './attributes.ts';
 import { refuseDeepChain } from './chain-depth.ts';
 import { createVvd } from './create.ts';
-import { type OpenVvdFile, openForChange, realDisk, refuseWithoutFolder } from './disk-file.ts';
+import { distinctDisks, type OpenVvdFile, openForChange, refuseWithoutFolder } from './disk-file.ts';
 import { CLONES_ATTRIBUTE } from './family.ts';
 import { checkSnapshotName, layerPathOf, stagedPathOf } from './file-names.ts';
 import { readHeader, setHeaderText, writeHeader } from './header.ts';
@@ -47,7 +48,7 @@ import { dropIntent, undoSnapshot } from './snapshot-settle.ts';
 export async function createSnapshot(paths: readonly string[], name: string): Promise<void> {
   checkSnapshotName(name);
   for (const path of paths) refuseWithoutFolder(path, 'snapshot');
-  const disks = [...new Set(await Promise.all(paths.map(realDisk)))];
+  const disks = await distinctDisks(paths);
   const opened: OpenVvdFile[] = [];
   try {
     for (const path of disks) {
@@ -70,23 +71,27 @@ export async function createSnapshot(paths: readonly string[], name: string): Pr
 /** A snapshot of one or several disks whose new layers are made, and open and locked. */
 export class StagedSnapshot {
   readonly #disks: readonly OpenVvdFile[];
+  /** What the disks are called. */
+  readonly #names: readonly string[];
   readonly #name: string;
   readonly #tops: DiskFile[] = [];
   /** What each new layer was made for; the disk may have changed since. */
   readonly #madeFor: string[] = [];
   #record: string | undefined;
 
-  private constructor(disks: readonly OpenVvdFile[], name: string) {
+  private constructor(disks: readonly OpenVvdFile[], names: readonly string[], name: string) {
     this.#disks = disks;
+    this.#names = names;
     this.#name = name;
   }
 
   /** Step 1. @param disks open and locked for writing, each once; they stay the caller's */
   static async make(disks: readonly OpenVvdFile[], name: string): Promise<StagedSnapshot> {
     checkSnapshotName(name);
-    const staged = new StagedSnapshot(disks, name);
     for (const disk of disks) await refuseExisting(disk, name);
-    await refuseApart(disks);
+    const names = disks.map(({ path }) => path);
+    const staged = new StagedSnapshot(await seenFromOnePlace(disks), names, name);
+    await refuseApart(staged.#disks, names);
     try {
       for (const index of disks.keys()) await staged.#stage(index);
       return staged;
@@ -194,8 +199,8 @@ export class StagedSnapshot {
     const { path, file } = this.#disks[index] as OpenVvdFile;
     const top = this.#tops[index] as DiskFile;
     await renameFile(stagedPathOf(path, this.#name), path);
-    top.name = path;
-    file.name = layerPathOf(path, this.#name);
+    top.name = this.#names[index] as string;
+    file.name = layerPathOf(top.name, this.#name);
     await syncFolder(folderOf(path));
   }
 
@@ -231,23 +236,32 @@ async function refuseExisting(disk: OpenVvdFile, name: string): Promise<void> {
 }
 
 /**
+ * The record of a group lies in one folder, and each disk has to name it. Disks in several places are called by their
+ * paths on the host, where they have one.
+ */
+async function seenFromOnePlace(disks: readonly OpenVvdFile[]): Promise<readonly OpenVvdFile[]> {
+  if (new Set(disks.map(({ path }) => placeOf(path))).size < 2) return disks;
+  return Promise.all(
+    disks.map(async (disk) => ({ ...disk, path: (await hostPathOf(disk.path)) ?? disk.path })),
+  );
+}
+
+/**
  * One record decides for the whole group. After a crash, a disk on another file system would be opened without it while
  * that is not mounted, and would decide otherwise.
  *
+ * @param names what messages call the disks
  * @throws VimgError `UNSUPPORTED` when the disks are not on one file system
  */
-async function refuseApart(disks: readonly OpenVvdFile[]): Promise<void> {
-  const [first, ...others] = disks;
-  if (first === undefined || others.length === 0) return;
-  const volume = await volumeOf(first.path);
-  for (const { path } of others) {
-    if ((await volumeOf(path)) === volume) continue;
-    throw new VimgError('UNSUPPORTED', `It is not on the file system of '${first.path}'`, {
-      op: 'snapshot',
-      path,
-      hint: 'disks on several file systems cannot change at one instant: take a snapshot of each',
-    });
-  }
+async function refuseApart(disks: readonly OpenVvdFile[], names: readonly string[]): Promise<void> {
+  const volumes = await Promise.all(disks.map(({ path }) => volumeOf(path)));
+  const apart = volumes.findIndex((volume) => volume !== volumes[0]);
+  if (apart < 0) return;
+  throw new VimgError('UNSUPPORTED', `It is not on the file system of '${names[0]}'`, {
+    op: 'snapshot',
+    path: names[apart] as string,
+    hint: 'disks on several file systems cannot change at one instant: take a snapshot of each',
+  });
 }
 
 async function volumeOf(path: string): Promise<string> {

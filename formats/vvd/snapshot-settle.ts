@@ -11,8 +11,10 @@ import type { BlockDevice } from '../../src/device/block-device.ts';
 import { folderOf, joinPath, nameOf, resolvePath } from '../../src/device/file-path.ts';
 import {
   fileExists,
+  hostPathOf,
   isSameFile,
   linkFile,
+  realPath,
   removeFile,
   renameFile,
   syncFolder,
@@ -22,10 +24,11 @@ import { headerText, readHeader, setHeaderText, writeHeader } from './header.ts'
 import { peekHeader } from './header-peek.ts';
 import { type Header, INCOMPATIBLE_SEALED, INTENT_DELETE, INTENT_NONE, INTENT_SNAPSHOT } from './layout.ts';
 
-/** @returns true when `path` means another file now */
-export async function settleSnapshot(file: BlockDevice, path: string): Promise<boolean> {
+/** @returns true when the path means another file now */
+export async function settleSnapshot(file: BlockDevice, given: string): Promise<boolean> {
   const header = await intentHeader(file);
   if (!header) return false;
+  const path = await realPath(given); // what belongs to a disk lies beside it, not beside a link
   if (header.intent === INTENT_DELETE) {
     // merged over, and renamed to the disk's name already: it is the disk
     if (headerText(header.intentName, header.intentNameLength) === nameOf(path))
@@ -47,7 +50,7 @@ export async function settleSnapshot(file: BlockDevice, path: string): Promise<b
       return false;
     }
     const record = headerText(header.groupPath, header.groupPathLength);
-    if (record !== '' && (await fileExists(resolvePath(folder, record)))) {
+    if (await isGroupRecord(folder, record)) {
       await completeSnapshot(file, header, disk, snapshot);
       return nameOf(path) === diskName;
     }
@@ -68,6 +71,14 @@ async function intentHeader(file: BlockDevice): Promise<Header | undefined> {
     if (error instanceof VimgError && error.code !== 'IO') return undefined;
     throw error;
   }
+}
+
+/**
+ * Whether the record of a group is there, which makes its snapshot happen. It may lie outside of the place by whose name
+ * the disk is known now: it is looked for on the host.
+ */
+export async function isGroupRecord(folder: string, stored: string): Promise<boolean> {
+  return stored !== '' && (await fileExists(resolvePath((await hostPathOf(folder)) ?? folder, stored)));
 }
 
 /** The group happened: the staged layer takes the disk's name. */

@@ -44,7 +44,7 @@ export async function fileIdentity(path: string): Promise<FileIdentity | undefin
 }
 
 /** The file of the host that a path leads to; undefined in a place whose files are no files of the host. */
-async function hostPathOf(path: string): Promise<string | undefined> {
+export async function hostPathOf(path: string): Promise<string | undefined> {
   return placeOf(path) === undefined ? path : filesOf(path).hostPath?.(path);
 }
 

@@ -3,7 +3,7 @@ import { isVimgError, VimgError } from '../base/errors.ts';
 import { ControlClient } from '../control/control-client.ts';
 import { controlFolders, controlPathsOf } from '../control/control-place.ts';
 import { resolvePath } from '../device/file-path.ts';
-import { fileIdentity, lockHoldersOf } from '../device/files.ts';
+import { fileIdentity, hostPathOf, lockHoldersOf } from '../device/files.ts';
 import type { MapExtent } from '../image/disk-image.ts';
 import type { AttributeChange, DeletePlan, LongOperation } from '../image/lifecycle.ts';
 import type { DiskUsage } from '../job/disk-usage.ts';
@@ -93,9 +93,17 @@ export class DiskOwner {
 
   /** @param paths of disks; those that it does not have are opened by it */
   async snapshot(paths: readonly string[], name: string): Promise<void> {
-    const disks = paths.map((path) => (path === this.#given ? this.disk.path : whole(path)));
-    const request: SnapshotRequest = { disks, name };
-    await this.#client.request(SNAPSHOT, request);
+    const told = new Map<string, string>();
+    // its owner may not know a datastore that was made since it began
+    for (const path of paths)
+      told.set(path === this.#given ? this.disk.path : whole((await hostPathOf(path)) ?? path), path);
+    const request: SnapshotRequest = { disks: [...told.keys()], name };
+    try {
+      await this.#client.request(SNAPSHOT, request);
+    } catch (error) {
+      const given = isVimgError(error) ? told.get(error.path ?? '') : undefined;
+      throw isVimgError(error) && given !== undefined ? error.about(given) : error;
+    }
   }
 
   /** A snapshot of the disk for a clone to stand on, which then is made here. */

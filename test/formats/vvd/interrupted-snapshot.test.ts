@@ -1,5 +1,5 @@
 /** A snapshot that a crash interrupted before the rename did not happen: for lists and clones as well. */
-import { linkSync } from 'node:fs';
+import { linkSync, mkdirSync, readdirSync, symlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { dir } from 'tmp-promise';
 import { expect, it } from 'vitest';
@@ -57,3 +57,19 @@ it('is no base for a clone: the disk is written again, and the clone keeps what 
   expect([await byteAt(path), await byteAt(clone)]).toEqual([2, 1]);
   await folder.cleanup();
 });
+
+it.each(['disk.vvd', 'other.vvd'])(
+  'is undone through a symbolic link in another folder too: %s',
+  async (name) => {
+    const folder = await dir({ unsafeCleanup: true, prefix: 'vimg-interrupted-' });
+    const path = join(folder.path, 'disk.vvd');
+    const link = join(folder.path, 'links', name);
+    await interrupted(path, 'new');
+    mkdirSync(join(folder.path, 'links'));
+    symlinkSync('../disk.vvd', link);
+    await write(link, 2);
+    expect(await byteAt(path)).toBe(2);
+    expect(readdirSync(folder.path).sort()).toEqual(['disk.vvd', 'links']);
+    await folder.cleanup();
+  },
+);
