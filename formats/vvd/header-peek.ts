@@ -2,12 +2,14 @@
 import { VimgError } from '../../src/base/errors.ts';
 import { joinPath } from '../../src/device/file-path.ts';
 import { fileStatus, listFolder, openFile } from '../../src/device/files.ts';
+import { isFlatPath } from '../../src/device/mounts.ts';
 import { readHeader } from './header.ts';
 import type { Header } from './layout.ts';
 
-/** The header of a file that may be anything: undefined when it is no whole VVD image. */
+/** The header of a file that may be anything, or of an export: undefined when it is no whole VVD image. */
 export async function peekHeader(path: string): Promise<Header | undefined> {
-  if ((await fileStatus(path))?.kind !== 'file') return undefined;
+  const kind = (await fileStatus(path))?.kind;
+  if (kind !== 'file' && !(kind === 'device' && isFlatPath(path))) return undefined;
   const file = await openFile(path, { readOnly: true });
   try {
     return await readHeader(file);

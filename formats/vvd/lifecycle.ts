@@ -1,6 +1,7 @@
 /** The operations on whole VVD files, as the verbs call them. */
 import { isVimgError } from '../../src/base/errors.ts';
 import { nameOf } from '../../src/device/file-path.ts';
+import { isFlatPath } from '../../src/device/mounts.ts';
 import { cloneSnapshotName } from '../../src/image/clone.ts';
 import type { Lifecycle } from '../../src/image/lifecycle.ts';
 import { changeAttributes, changeParentPath, listAttributes, storeAttributes } from './attribute-change.ts';
@@ -65,6 +66,7 @@ async function baseForClone(path: string, snapshot: string | undefined): Promise
 }
 
 async function recordClone(base: string, clone: string): Promise<boolean> {
+  if (isFlatPath(base)) return true; // paths of this host mean nothing where the base lies
   try {
     const change = cloneRecord(base, clone, (await listAttributes(base)).get(CLONES_ATTRIBUTE));
     if (change) await storeAttributes(base, change);

@@ -20,11 +20,14 @@ const JSON_NAME = /^json:/i;
 /** A protocol of other tools. */
 const PROTOCOL = /^([A-Za-z][A-Za-z0-9+.-]+):\/\//;
 
-/** Lets NBD URIs be paths when a command line has any: options that take folders take them before a disk is opened. */
-export async function mountNamedExports(args: readonly string[]): Promise<void> {
-  if (args.some((arg) => NBD_ARGUMENT.test(arg))) {
-    (await import('../nbd/client/nbd-files.ts')).mountExports();
-  }
+/**
+ * Lets NBD URIs be paths when a command line has any: options that take folders take them before a disk is opened.
+ *
+ * @returns ends the connections to them
+ */
+export async function mountNamedExports(args: readonly string[]): Promise<() => Promise<void>> {
+  if (!args.some((arg) => NBD_ARGUMENT.test(arg))) return () => Promise.resolve();
+  return (await import('../nbd/client/nbd-files.ts')).mountAndKeepExports();
 }
 
 /**

@@ -112,8 +112,13 @@ async function runVerb(
   found(verb);
   const { parseLine } = await import('./command-line.ts');
   const line = parseLine(verb, args, context);
-  await mountNamedExports(args);
-  return line === undefined ? 0 : verb.run(context, line.operands, line.options);
+  if (line === undefined) return 0;
+  const disconnect = await mountNamedExports(args);
+  try {
+    return await verb.run(context, line.operands, line.options);
+  } finally {
+    await disconnect();
+  }
 }
 
 function versionLine(context: Context): string {

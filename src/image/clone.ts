@@ -1,7 +1,8 @@
 /** Linked clones: a new empty layer on a base that is never written again. */
 import { VimgError } from '../base/errors.ts';
 import { resolvePath } from '../device/file-path.ts';
-import { fileExists, realPath } from '../device/files.ts';
+import { fileExists, openFile, realPath } from '../device/files.ts';
+import { isFlatPath } from '../device/mounts.ts';
 import { createImage, storedReference } from './create-image.ts';
 import type { OptionValues } from './format-driver.ts';
 import type { LifecycleContext } from './lifecycle.ts';
@@ -34,6 +35,16 @@ export async function linkedClone(
   target: string,
   options: CloneOptions,
 ): Promise<CloneResult> {
+  // a server that takes one client is connected to once: it stays open between one look at it and the next
+  const exported = isFlatPath(source) ? await openFile(source, { readOnly: true }) : undefined;
+  try {
+    return await makeClone(source, target, options);
+  } finally {
+    await exported?.close();
+  }
+}
+
+async function makeClone(source: string, target: string, options: CloneOptions): Promise<CloneResult> {
   if ((options.exclusive ?? true) && (await fileExists(target))) {
     // before the source gets a snapshot for nothing
     throw new VimgError('EXISTS', 'The file exists already', { op: 'clone', path: target });

@@ -9,6 +9,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { withDir } from 'tmp-promise';
 import { describe, expect, it } from 'vitest';
+import { createImage, readAttributes, sealImage } from '../../src/index.ts';
+import { nbdPath } from '../../src/nbd/client/nbd-files.ts';
 import { patterned } from '../../src/testing/device-model.ts';
 import { requireTool } from '../reference-tools.ts';
 import { runVimg } from './tools.ts';
@@ -115,4 +117,38 @@ describe.each([
       expect(readFileSync(target).equals(readFileSync(source))).toBe(true);
     }),
   );
+
+  it.skipIf(skipped).each([
+    ['a raw disk', 'raw', ['-f', 'raw']],
+    ['a disk of unknown format', 'raw', []],
+    ['a sealed disk', 'vvd', []],
+  ] as const)('is the base of a clone, by one connection: %s', (_, format, options) =>
+    withServer(command, async ({ source, exported, uri }) => {
+      if (format === 'vvd') await sealedIn(exported, source);
+      const clone = `${source}.clone.vvd`;
+      expect(await runVimg(['clone', '-q', ...options, uri, clone])).toMatchObject({ stdout: '', status: 0 });
+      const info = JSON.parse((await runVimg(['info', '--output=json', clone])).stdout) as Record<
+        string,
+        unknown
+      >;
+      expect([info['backing-filename'], info['backing-filename-format']]).toEqual([nbdPath(uri), format]);
+    }),
+  );
+
+  it.skipIf(skipped)('has its attributes changed, by one connection', () =>
+    withServer(command, async ({ source, exported, uri }) => {
+      await sealedIn(exported, source);
+      expect(await runVimg(['attr', uri, 'label=mine'])).toEqual({ stdout: '', stderr: '', status: 0 });
+      expect((await readAttributes(exported)).get('label')).toBe('mine');
+    }),
+  );
 });
+
+/** The exported file becomes a sealed disk. */
+async function sealedIn(exported: string, beside: string): Promise<void> {
+  const disk = `${beside}.vvd`;
+  await createImage(disk, { size: SIZE });
+  await sealImage(disk);
+  await writeFile(exported, readFileSync(disk));
+  await truncate(exported, SIZE);
+}

@@ -151,8 +151,9 @@ export class NbdDevice implements DiskFile {
     return undefined;
   }
 
-  get isClosed(): boolean {
-    return this.#closed !== undefined;
+  /** Nothing can be done with it any more. */
+  get hasFailed(): boolean {
+    return this.#link.hasFailed;
   }
 
   close(): Promise<void> {

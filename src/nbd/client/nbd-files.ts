@@ -8,19 +8,16 @@ import type { FileDeviceOptions } from '../../device/file-device.ts';
 import type { DiskFile, FileIdentity, FileStatus, FileSystem } from '../../device/file-system.ts';
 import { mountFiles } from '../../device/mounts.ts';
 import { exportIdentity } from './export-identity.ts';
-import { NbdDevice } from './nbd-device.ts';
+import { OpenExports } from './open-exports.ts';
 import { canonicalUri, type NbdUri, parseNbdUri } from './uri.ts';
 
 class NbdFiles implements FileSystem {
   readonly isFlat = true;
-  /** By URI: the last one opened. */
-  readonly #opened = new Map<string, NbdDevice>();
+  readonly exports: OpenExports = new OpenExports();
 
   async open(path: string, { readOnly = false, create }: FileDeviceOptions): Promise<DiskFile> {
     if (create !== undefined) throw refused('create', path);
-    const device = await NbdDevice.open(path, { readOnly });
-    this.#opened.set(device.name, device);
-    return device;
+    return this.exports.open(path, readOnly);
   }
 
   /**
@@ -29,7 +26,7 @@ class NbdFiles implements FileSystem {
    */
   async status(path: string): Promise<FileStatus | undefined> {
     const uri = parseNbdUri(path);
-    const size = this.#sizeOfOpen(canonicalUri(uri)) ?? (await this.#sizeAtServer(path));
+    const size = (await this.exports.sizeOf(path)) ?? (await this.#sizeAtServer(path));
     if (size === undefined) return undefined;
     const identity = await exportIdentity(uri);
     return { kind: 'device', size, allocated: size, identity, modifiedNs: 0n };
@@ -40,18 +37,11 @@ class NbdFiles implements FileSystem {
     return { kind: 'device', identity: await exportIdentity(parseNbdUri(path)) };
   }
 
-  #sizeOfOpen(uri: string): number | undefined {
-    const device = this.#opened.get(uri);
-    if (!device?.isClosed) return device?.size;
-    this.#opened.delete(uri);
-    return undefined;
-  }
-
   async #sizeAtServer(path: string): Promise<number | undefined> {
     try {
-      const device = await NbdDevice.open(path);
-      await device.close();
-      return device.size;
+      const file = await this.exports.open(path, true);
+      await file.close();
+      return file.size;
     } catch (error) {
       if (error instanceof VimgError && error.code === 'NOT_FOUND') return undefined;
       throw error;
@@ -108,14 +98,24 @@ function refused(op: string, path: string): VimgError {
   });
 }
 
-let isMounted = false;
+let mounted: NbdFiles | undefined;
 
 /** From here on NBD URIs are paths of disks, for this process. */
 export function mountExports(): void {
-  if (isMounted) return;
-  const files = new NbdFiles();
-  for (const scheme of ['nbd', 'nbds', 'nbd+unix', 'nbds+unix']) mountFiles(scheme, files);
-  isMounted = true;
+  if (mounted) return;
+  mounted = new NbdFiles();
+  for (const scheme of ['nbd', 'nbds', 'nbd+unix', 'nbds+unix']) mountFiles(scheme, mounted);
+}
+
+/**
+ * As {@link mountExports}; and every export is connected to once, and stays so: what a server that takes one client needs
+ * of a program that opens a disk several times.
+ *
+ * @returns ends that
+ */
+export function mountAndKeepExports(): () => Promise<void> {
+  mountExports();
+  return (mounted as NbdFiles).exports.keep();
 }
 
 /**

@@ -63,6 +63,11 @@ export class NbdLink {
     return link;
   }
 
+  /** Closed, or failed for good. */
+  get hasFailed(): boolean {
+    return this.#failure !== undefined;
+  }
+
   /** Sends a request as soon as there is room. @throws VimgError what the server answered; `IO` for a lost link */
   async request(
     type: number,
