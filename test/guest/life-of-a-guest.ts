@@ -107,6 +107,25 @@ export function lifeOfAGuest(makePlace: () => GuestPlace): GuestOfTests {
     expect(await again.run('cat /mnt/told')).toBe('after');
   });
 
+  it('writes on while its snapshots are deleted, those first on which others stand', async () => {
+    const running = guest as Guest;
+    await running.run('dd if=/dev/urandom of=/mnt/kept bs=64k count=60 2>/dev/null; sync');
+    const sum = await running.run('md5sum /mnt/kept');
+    await running.start(
+      'while :; do dd if=/dev/urandom of=/mnt/more bs=64k count=60; sync; rm /mnt/more; done',
+    );
+    for (const name of ['two', 'one', 'three']) {
+      place.vimg('snapshot', '-d', name, place.disk('live.vvd'));
+      expect(place.vimg('chain', place.disk('live.vvd'))).not.toContain(`'${name}'`);
+    }
+    await running.run('echo deleted > /mnt/told; sync');
+    const again = await start('live.vvd');
+    await again.fileSystemIsClean();
+    await again.run('mount /dev/vda /mnt');
+    expect(await again.run('cat /mnt/told')).toBe('deleted');
+    expect(await again.run('md5sum /mnt/kept')).toBe(sum);
+  });
+
   it('sees its disk grow, and uses it', async () => {
     const running = guest as Guest;
     await running.start(
