@@ -8,7 +8,7 @@ import { formats } from '../../formats/index.ts';
 import { SeededRandom } from '../../src/base/random.ts';
 import { createImage } from '../../src/image/create-image.ts';
 import { DiskImage } from '../../src/image/disk-image.ts';
-import { snapshotOpenDisks } from '../../src/image/open-disks.ts';
+import { deleteOpenSnapshot, snapshotOpenDisks } from '../../src/image/open-disks.ts';
 import { createSnapshot, deleteSnapshot, revertSnapshot } from '../../src/image/snapshot.ts';
 import { exportDisk } from '../../src/nbd/export.ts';
 import { CMD_BLOCK_STATUS, CMD_WRITE, OPT_LIST_META_CONTEXT } from '../../src/nbd/protocol.ts';
@@ -131,6 +131,40 @@ describe('vimg:changed-since', () => {
           const late = await connect();
           await late.enter({ contexts: [`${CHANGED_SINCE}second`] });
           expect(await changed(late)).toEqual([2]);
+        }),
+      );
+    }));
+
+  it('a snapshot deleted while the disk is served: the others go on, and tell of nothing less', () =>
+    withDisk(MiB, async (path) => {
+      const names = ['first', 'second', 'third', 'fourth'];
+      for (const [step, name] of names.entries()) {
+        await changing(path, async (disk) => disk.pwrite(filled(4096, step + 1), step * 8192));
+        await createSnapshot([path], name, context);
+      }
+      await changing(path, (disk) =>
+        serveDisk(disk, async (connect) => {
+          const clients = new Map<string, RawClient>();
+          for (const name of names) {
+            const client = await connect();
+            await client.enter({ contexts: [CHANGED_SINCE + name] });
+            clients.set(name, client);
+          }
+          const changed = async (name: string): Promise<number[]> =>
+            (await changedBlocks(clients.get(name) as RawClient, MiB)).flatMap((each, at) =>
+              each ? at : [],
+            );
+          const expected = { first: [2, 4, 6], second: [4, 6], third: [6], fourth: [] };
+          for (const [name, blocks] of Object.entries(expected)) expect(await changed(name)).toEqual(blocks);
+          const everything = Array.from({ length: MiB / BLOCK }, (_, block) => block);
+          for (const name of ['second', 'first']) {
+            const deleting = deleteOpenSnapshot(disk, name, formats);
+            expect(await changed('third')).toEqual([6]);
+            await deleting;
+            expect(await changed(name)).toEqual(everything);
+          }
+          expect(await changed('third')).toEqual([6]);
+          expect(await changed('fourth')).toEqual([]);
         }),
       );
     }));

@@ -7,6 +7,7 @@ import { withDir } from 'tmp-promise';
 import { describe, expect, it } from 'vitest';
 import { formats } from '../../formats/index.ts';
 import { SeededRandom } from '../../src/base/random.ts';
+import { MemoryDevice } from '../../src/device/memory-device.ts';
 import { createImage } from '../../src/image/create-image.ts';
 import { DiskImage } from '../../src/image/disk-image.ts';
 import { exportDisk } from '../../src/nbd/export.ts';
@@ -14,7 +15,7 @@ import { CMD_TRIM, CMD_WRITE, CMD_WRITE_ZEROES } from '../../src/nbd/protocol.ts
 import { NbdServer } from '../../src/nbd/server.ts';
 import { requireTool } from '../reference-tools.ts';
 import { RawClient } from './raw-client.ts';
-import { MiB } from './served-device.ts';
+import { exported, MiB, withServer } from './served-device.ts';
 
 const execute = promisify(execFile);
 
@@ -115,6 +116,21 @@ describe.skipIf(requireTool('nbdinfo', 'nbdcopy'))('libnbd', () => {
         depths.findLast(({ offset }) => offset <= place)?.type;
       expect([0, MiB, 5 * MiB, 5 * MiB + 65_536, 7 * MiB].map(depthAt)).toEqual([0, 2, 2, 1, 1]);
     }));
+
+  it('nbdinfo sees which of several exports can only be read', async () => {
+    const devices = [
+      MemoryDevice.create(MiB, { growable: false }),
+      MemoryDevice.create(2 * MiB, { readOnly: true }),
+    ];
+    const exports = devices.map((device, index) => exported(device, `disk ${index}`));
+    await withServer(exports, async ({ server }) => {
+      const { exports: listed } = JSON.parse(await run('nbdinfo', '--json', '--list', server.uri('')));
+      expect(listed).toMatchObject([
+        { 'export-name': 'disk 0', 'export-size': MiB, is_read_only: false, can_trim: true, can_zero: true },
+        { 'export-name': 'disk 1', 'export-size': 2 * MiB, is_read_only: true },
+      ]);
+    });
+  });
 
   it.each([
     [['--allocated']],

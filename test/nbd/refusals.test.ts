@@ -20,7 +20,7 @@ import {
   REPLY_NONE,
   REPLY_OFFSET_HOLE,
 } from '../../src/nbd/protocol.ts';
-import { filled, MiB, memory, serving } from './served-device.ts';
+import { exported, filled, MiB, memory, serving, withServer } from './served-device.ts';
 
 describe('refusals', () => {
   it('a read-only export is not written', () =>
@@ -89,6 +89,32 @@ describe('refusals', () => {
       const [data] = await client.chunks({ type: CMD_READ, length: 32 * MiB, flags: CMD_FLAG_DF });
       expect(data?.payload.length).toBe(32 * MiB + 8);
     }));
+
+  it('a write longer than any that is taken: its data is dropped, and the next request understood', () =>
+    serving(MemoryDevice.create(64 * MiB, { growable: false }), { structured: false }, async (client) => {
+      const length = 33 * MiB;
+      expect(await client.ask({ type: CMD_WRITE, length, data: filled(length, 1) })).toBe(NBD_EINVAL);
+      client.sendRequest({ type: CMD_READ, length: 512 });
+      expect((await client.simpleReply()).error).toBe(0);
+      expect(await client.read(512)).toEqual(Buffer.alloc(512));
+    }));
+
+  it('a write of 4 GiB whose client goes while its data is dropped', async () => {
+    const device = memory();
+    await withServer([exported(device)], async ({ connect, server }) => {
+      const client = await connect();
+      await client.enter({ structured: false });
+      client.sendRequest({ type: CMD_WRITE, length: most, data: filled(8 * MiB, 1) });
+      const other = await connect();
+      await other.enter({ structured: false });
+      expect(await other.ask({ type: CMD_WRITE, length: 512, data: filled(512, 2) })).toBe(0);
+      client.close();
+      await expect.poll(() => server.clients).toBe(1);
+      const found = Buffer.alloc(4 * MiB);
+      device.pread(found, 0);
+      expect(found.equals(Buffer.concat([filled(512, 2), Buffer.alloc(4 * MiB - 512)]))).toBe(true);
+    });
+  });
 
   it('status without a context is refused', () =>
     serving(memory(), {}, async (client) => {

@@ -117,6 +117,30 @@ describe('a server that drips', () => {
     ));
 });
 
+describe('a server that is slow', () => {
+  it.each([
+    ['has several connections where it promises that they see the same', SEND_MULTI_CONN, 4],
+    ['has one where it does not', 0, 1],
+  ])('%s', (_, flags, expected) => {
+    const waiting: (() => void)[] = [];
+    const sockets = new Set<unknown>();
+    const onRequest: SmallServerOptions['onRequest'] = (asked, socket) => {
+      sockets.add(socket);
+      waiting.push(() => socket.write(whole(asked)));
+    };
+    return against({ flags, onRequest }, { requests: 2 }, async ({ device }) => {
+      const reads = Array.from({ length: 20 }, (_each, at) => device.pread(Buffer.alloc(512), at * 512));
+      for (let answered = 0; answered < reads.length; answered++) {
+        if (answered === 0) await expect.poll(() => waiting.length).toBe(2 * expected);
+        await expect.poll(() => waiting.length).toBeGreaterThan(0);
+        waiting.shift()?.();
+      }
+      await Promise.all(reads);
+      expect(sockets.size).toBe(expected);
+    });
+  });
+});
+
 describe('a server that ends', () => {
   it('whenever a certain place is read: only that fails', () =>
     against(
