@@ -64,6 +64,11 @@ async function isThere(folder: string): Promise<boolean> {
   }
 }
 
+/** Bytes of storage that a file takes. */
+export async function allocatedTo(path: string): Promise<number> {
+  return (await fileStatus(path))?.allocated ?? 0;
+}
+
 /** @throws VimgError `LOCKED` naming those that stand on the layer */
 export function refuseWithChildren(path: string, children: readonly FolderEntry[], op: string): void {
   if (children.length === 0) return;

@@ -22,7 +22,14 @@ import { BEHIND, type Layer, Location, ZERO } from '../../src/image/layer.ts';
 import type { DeletePlan, LayerSnapshot, LongOperation } from '../../src/image/lifecycle.ts';
 import { listAttributes } from './attribute-change.ts';
 import { openForChange, realDisk } from './disk-file.ts';
-import { CLONES_ATTRIBUTE, childrenOf, findSnapshot, isLayerOf, refuseWithChildren } from './family.ts';
+import {
+  allocatedTo,
+  CLONES_ATTRIBUTE,
+  childrenOf,
+  findSnapshot,
+  isLayerOf,
+  refuseWithChildren,
+} from './family.ts';
 import { type FolderEntry, peekHeader } from './header-peek.ts';
 import { VvdLayer } from './layer.ts';
 import { standOnParentOf, storedBytes, throwCancelled } from './merge.ts';
@@ -54,8 +61,9 @@ export async function deleteOpenSnapshot(
   const child = await onlyChild(path, snapshot);
   if (!child) {
     if (depth !== undefined) throw refused(name, ...UNFINISHED);
+    const freed = await allocatedTo(snapshot.path);
     if (!operation.planOnly) await removeUnused(snapshot.path);
-    return { snapshot: name, way: 'unlink', bytes: 0 };
+    return { snapshot: name, way: 'unlink', bytes: 0, freed };
   }
   if (depth === undefined) {
     throw refused(
@@ -71,7 +79,8 @@ export async function deleteOpenSnapshot(
     'what stands on the snapshot is the layer above it',
   );
   if (upper instanceof MergingLayer || lower instanceof MergingLayer) throw refused(name, ...UNFINISHED);
-  const plan: DeletePlan = { snapshot: name, way: 'down', bytes: await storedBytes(lower) };
+  const [bytes, freed] = [await storedBytes(lower), await allocatedTo(snapshot.path)];
+  const plan: DeletePlan = { snapshot: name, way: 'down', bytes, freed };
   if (operation.planOnly) return plan;
   if (depth === 1) await mergeIntoOpen(disk, upper, lower, plan.bytes, operation);
   else await mergeBehind(disk, depth - 1, operation);

@@ -6,6 +6,7 @@ import { closedGate } from '../../src/image/gate-policies.ts';
 import type { DeletePlan, LifecycleContext, LongOperation } from '../../src/image/lifecycle.ts';
 import { type OpenVvdFile, openForChange, realDisk } from './disk-file.ts';
 import {
+  allocatedTo,
   CLONES_ATTRIBUTE,
   childrenOf,
   findSnapshot,
@@ -88,18 +89,21 @@ async function planDeletion(disk: string, name: string): Promise<Deletion> {
     await view.close();
   }
   const [child] = children;
-  if (!child) return { plan: { snapshot: name, way: 'unlink', bytes: 0 }, snapshotPath, child };
+  if (!child) {
+    const freed = await allocatedTo(snapshotPath);
+    return { plan: { snapshot: name, way: 'unlink', bytes: 0, freed }, snapshotPath, child };
+  }
   if (children.length > 1 || !isLayerOf(disk, child.path))
     refuseWithChildren(snapshotPath, children, 'delete snapshot');
   const above = await openBase(child.path);
   try {
     const bytes = await storedBytes(above);
     const up = child.path === disk && !isSealed(child.header) && bytes < below;
-    return {
-      plan: { snapshot: name, way: up ? 'up' : 'down', bytes: up ? bytes : below },
-      snapshotPath,
-      child,
-    };
+    const [way, moved, goes] = up
+      ? (['up', bytes, child.path] as const)
+      : (['down', below, snapshotPath] as const);
+    const freed = await allocatedTo(goes);
+    return { plan: { snapshot: name, way, bytes: moved, freed }, snapshotPath, child };
   } finally {
     await above.close();
   }

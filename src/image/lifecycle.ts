@@ -38,8 +38,10 @@ export interface DeletePlan {
   readonly snapshot: string;
   /** `unlink`: nothing stands on it. `down`: its data moves into the layer above. `up`: the disk's moves into it. */
   readonly way: 'unlink' | 'down' | 'up';
-  /** Guest bytes that are copied. */
+  /** Guest bytes that are copied; as much storage is needed for them, at most. */
   readonly bytes: number;
+  /** Bytes of storage of the file that goes. */
+  readonly freed: number;
 }
 
 export type AttributeChange = ReadonlyMap<string, string | undefined>;

@@ -138,7 +138,8 @@ async function remove(
     plans.push({ filename: path, ...plan });
     if (options.plan && !json) {
       const moves = plan.bytes === 0 ? 'nothing is copied' : `${formatSize(plan.bytes)} are copied`;
-      context.terminal.line(`${path}: deleting '${snapshot}': ${WAYS[plan.way]}; ${moves}`);
+      const freed = `${formatSize(plan.freed)} of storage are given back`;
+      context.terminal.line(`${path}: deleting '${snapshot}': ${WAYS[plan.way]}; ${moves}, ${freed}`);
     }
   }
   if (json) context.terminal.json(plans);
