@@ -6,6 +6,7 @@
  */
 import type { MaybePromise } from '../base/maybe-promise.ts';
 import { type Block, damaged } from './block.ts';
+import { FreeMap, SEGMENT } from './free-map.ts';
 import {
   BLOCKS_PER_CLUSTER,
   blockAddress,
@@ -21,6 +22,12 @@ import { COUNT_METADATA, GROUP_AT, HEADER, METADATA_CLUSTER_BITMAP } from './lay
 import type { Metadata } from './metadata.ts';
 import type { Operation } from './operation.ts';
 
+/** Clusters that follow each other. */
+export interface Run {
+  readonly cluster: number;
+  readonly length: number;
+}
+
 /** Where a metadata cluster keeps the bitmap of its blocks. */
 interface MetadataCluster {
   readonly cluster: number;
@@ -33,30 +40,22 @@ interface MetadataCluster {
 export class Group {
   readonly device: number;
   readonly index: number;
-  /** Clusters; grows with its device. */
-  length: number;
   readonly #metadata: Metadata;
-  /** By number in the group: 1 may not be given away. */
-  #taken: Uint8Array;
-  /** Zeroes in `#taken`. */
-  #free: number;
+  /** By number in the group. */
+  readonly #map: FreeMap;
   readonly #clusters: MetadataCluster[];
-  /** Where the last search for a run ended. */
-  cursor = 1;
 
   private constructor(
     metadata: Metadata,
     device: number,
     index: number,
-    taken: Uint8Array,
+    map: FreeMap,
     clusters: MetadataCluster[],
   ) {
     this.#metadata = metadata;
     this.device = device;
     this.index = index;
-    this.length = taken.length;
-    this.#taken = taken;
-    this.#free = taken.reduce((sum, each) => sum + 1 - each, 0);
+    this.#map = map;
     this.#clusters = clusters;
   }
 
@@ -69,7 +68,7 @@ export class Group {
     if (length < 2 || length > COUNT_BLOCKS * COUNTS_PER_BLOCK) {
       throw damaged('A group', address, `it claims ${length} clusters`);
     }
-    const taken = new Uint8Array(length);
+    const map = new FreeMap(length);
     const clusters: MetadataCluster[] = [
       {
         cluster: clusterAddress(device, start),
@@ -82,11 +81,11 @@ export class Group {
       const counts = await metadata.read('counts', address + 1 + at / COUNTS_PER_BLOCK);
       for (let i = at; i < Math.min(length, at + COUNTS_PER_BLOCK); i++) {
         const count = counts.view.getUint16(HEADER + (i - at) * 2, true);
-        if (count !== 0) taken[i] = 1;
+        if (count !== 0 || i === 0) map.take(i, 1);
         if (count === COUNT_METADATA && i > 0) clusters.push(metadataCluster(device, start + i));
       }
     }
-    return new Group(metadata, device, index, taken, clusters);
+    return new Group(metadata, device, index, map, clusters);
   }
 
   /** Block address of its header. */
@@ -94,9 +93,18 @@ export class Group {
     return blockAddress(this.device, groupStart(this.index) * BLOCKS_PER_CLUSTER);
   }
 
+  /** Clusters; grows with its device. */
+  get length(): number {
+    return this.#map.length;
+  }
+
   /** Clusters that may be given away. */
   get free(): number {
-    return this.#free;
+    return this.#map.free;
+  }
+
+  get hasSegment(): boolean {
+    return this.#map.wholeSegments > 0;
   }
 
   #cluster(i: number): number {
@@ -107,46 +115,34 @@ export class Group {
     return clusterOnDevice(cluster) - groupStart(this.index);
   }
 
-  /** The clusters from `cluster` on that may be given away, `most` at most. */
-  freeFrom(cluster: number, most: number): number {
-    const start = this.#indexOf(cluster);
-    let end = start;
-    while (end < this.length && end - start < most && this.#taken[end] === 0) end++;
-    return end - start;
+  #runOf(run: { first: number; length: number } | undefined): Run | undefined {
+    return run && { cluster: this.#cluster(run.first), length: run.length };
   }
 
-  /** The first run of `want` from the cursor on and round; the longest one when there is none of that length. */
-  findRun(want: number): { cluster: number; length: number } | undefined {
-    let best = 0;
-    let bestAt = 0;
-    const look = (from: number, to: number): boolean => {
-      for (let i = from; i < to; ) {
-        i = this.#taken.indexOf(0, i);
-        if (i < 0 || i >= to) return false;
-        let end = i + 1;
-        while (end < this.length && end - i < want && this.#taken[end] === 0) end++;
-        if (end - i > best) [best, bestAt] = [end - i, i];
-        if (best >= want) return true;
-        i = end + 1;
-      }
-      return false;
-    };
-    if (!look(this.cursor, this.length)) look(0, this.cursor);
-    return best > 0 ? { cluster: this.#cluster(bestAt), length: best } : undefined;
+  /** The run that `cluster` is in, of those that may be given away; see `FreeMap.runAround`. */
+  runAround(cluster: number, before: number, after: number): Run | undefined {
+    return this.#runOf(this.#map.runAround(this.#indexOf(cluster), before, after));
+  }
+
+  /** The start of a segment that may be given away as a whole. */
+  findSegment(): Run | undefined {
+    const first = this.#map.findSegment();
+    return first === undefined ? undefined : { cluster: this.#cluster(first), length: SEGMENT };
+  }
+
+  /** The first run of `want`; the longest one when there is none, if that is longer than `least`. */
+  findRun(want: number, least = 0): Run | undefined {
+    return this.#runOf(this.#map.findRun(want, least));
   }
 
   /** Nobody else is given these from now on. */
-  take(cluster: number, length: number): void {
-    const start = this.#indexOf(cluster);
-    this.#taken.fill(1, start, start + length);
-    this.#free -= length;
-    this.cursor = start + length;
+  take({ cluster, length }: Run): void {
+    this.#map.take(this.#indexOf(cluster), length);
   }
 
   /** They may be given away again. */
   give(cluster: number): void {
-    this.#taken[this.#indexOf(cluster)] = 0;
-    this.#free++;
+    this.#map.give(this.#indexOf(cluster));
   }
 
   /** The count block that counts a cluster, and where in it. */
@@ -240,21 +236,16 @@ export class Group {
     });
   }
 
-  /** Takes in clusters that its device has grown by. */
-  async grow(operation: Operation, length: number): Promise<void> {
+  /** Says on disk that it has so many clusters; `extend` follows when that is done. */
+  async setLength(operation: Operation, length: number): Promise<void> {
     const header = await this.#adjust(operation, GROUP_AT.freeClusters, length - this.length);
     header.view.setUint32(GROUP_AT.clusters, length, true);
-    const taken = new Uint8Array(length);
-    taken.set(this.#taken);
-    const before = this.#taken;
-    operation.undo(() => {
-      this.#free -= length - before.length;
-      this.#taken = before;
-      this.length = before.length;
-    });
-    this.#free += length - this.length;
-    this.#taken = taken;
-    this.length = length;
+  }
+
+  /** Clusters up to its new end may be given away, but for some. */
+  extend(length: number, taken: readonly number[]): void {
+    this.#map.grow(length);
+    for (const i of taken) this.#map.take(i, 1);
   }
 }
 

@@ -1,24 +1,17 @@
 /**
  * A file of the volume while somebody has it open: one for all who do.
  *
- * Its block stays in memory. Size and time are kept here and written to the block when a commit comes; clusters that
- * follow those it has are reserved for it, so that a file written from front to back has few runs.
+ * Its block stays in memory. Size and time are kept here and written to the block when a commit comes; clusters are
+ * reserved for it ahead, so that it has few runs.
  */
-import type { MaybePromise } from '../base/maybe-promise.ts';
 import { PendingWork } from '../device/pending-work.ts';
 import { type Block, getU64, setU64 } from './block.ts';
-import { findEntry, readEntryPlace } from './block-tree.ts';
-import { entryCluster } from './cluster-map.ts';
 import { nowNs } from './inode.ts';
 import { CONTENT, INODE_AT } from './layout.ts';
 import type { Operation } from './operation.ts';
+import { Placement } from './placement.ts';
 import { RangeGate } from './range-gate.ts';
-import type { Run } from './space.ts';
 import type { VolumeCore } from './volume-core.ts';
-
-/** Clusters reserved ahead: at first, and at most. */
-const AHEAD_MIN = 4;
-const AHEAD_MAX = 64;
 
 /** A change that moves the end of the file, from where it was. */
 export interface Growth {
@@ -60,8 +53,7 @@ export class OpenInode {
   #observed = true;
   #timeIsDue = false;
   #modifiedNs: bigint;
-  #ahead: Run | undefined;
-  #aheadSize = AHEAD_MIN;
+  readonly #placement: Placement;
   readonly #late = (operation: Operation): void => this.#writeAttributes(operation);
 
   constructor(core: VolumeCore, block: Block) {
@@ -71,6 +63,7 @@ export class OpenInode {
     this.size = getU64(view, INODE_AT.size);
     this.issuedEnd = this.size;
     this.#modifiedNs = view.getBigUint64(INODE_AT.modifiedNs, true);
+    this.#placement = new Placement(this);
     core.space.addReserver(this);
   }
 
@@ -155,37 +148,11 @@ export class OpenInode {
 
   /** Reserved clusters that are not in use go back. */
   giveBack(): void {
-    if (this.#ahead) this.core.space.giveBack(this.#ahead);
-    this.#ahead = undefined;
+    this.#placement.giveBack();
   }
 
-  /** Reserves a cluster for an entry, where the one before it ends if it can be. @throws VimgError `NO_SPACE` */
-  async reserve(index: number): Promise<number> {
-    const before = index === 0 ? 0 : await this.#clusterAt(index - 1);
-    if (before !== 0 && this.#ahead?.cluster !== before + 1) {
-      const run = await this.core.space.reserveAt(before + 1, 1);
-      if (run) return run.cluster;
-    }
-    if (!this.#ahead) {
-      const goal = before === 0 ? undefined : before + 1;
-      const run = await this.core.space.reserve(this.#aheadSize, goal);
-      this.#aheadSize = Math.min(AHEAD_MAX, this.#aheadSize * 2);
-      this.giveBack(); // somebody else may have been faster
-      this.#ahead = run;
-    }
-    const run = this.#ahead;
-    const cluster = run.cluster;
-    if (run.length === 1) this.#ahead = undefined;
-    else this.#ahead = { cluster: cluster + 1, length: run.length - 1 };
-    return cluster;
-  }
-
-  #clusterAt(index: number): MaybePromise<number> {
-    const place = findEntry(this.core.metadata, this.block, index);
-    if (place === undefined) return 0;
-    if (typeof place !== 'number') return entryCluster(place.block.view, place.offset);
-    return readEntryPlace(this.core.metadata, this.block, index).then((found) =>
-      found ? entryCluster(found.block.view, found.offset) : 0,
-    );
+  /** Reserves a cluster for an entry, beside those of its neighbours if it can be. @throws VimgError `NO_SPACE` */
+  reserve(index: number): Promise<number> {
+    return this.#placement.reserve(index);
   }
 }

@@ -53,13 +53,13 @@ export async function growLastGroup(
   const group = await space.group(device, index);
   const length = groupLength(index, clusters);
   if (length <= group.length) return;
+  const backups = backupsIn(index, length).filter((i) => i >= group.length);
   await metadata.change(async (operation) => {
-    const backups = backupsIn(index, length).filter((i) => i >= group.length);
-    await group.grow(operation, length);
+    await group.setLength(operation, length);
     for (const i of backups) {
       const cluster = clusterAddress(device, groupStart(index) + i);
-      group.take(cluster, 1);
       await group.setCount(operation, cluster, COUNT_SYSTEM, -1);
     }
   });
+  group.extend(length, backups);
 }

@@ -21,17 +21,12 @@ import {
   groupStart,
   groupsOfDevice,
 } from './geometry.ts';
-import { Group } from './group.ts';
+import { Group, type Run } from './group.ts';
 import { groupBlocks } from './group-blocks.ts';
 import { deviceRecordLayout, HEADER } from './layout.ts';
 import type { Metadata } from './metadata.ts';
 import type { Operation } from './operation.ts';
-
-/** A run of clusters that were reserved for somebody. */
-export interface Run {
-  cluster: number;
-  length: number;
-}
+import { RunSearch } from './run-search.ts';
 
 /** Who holds reserved clusters that are not in use, and gives them back when space is short. */
 export interface Reserver {
@@ -47,11 +42,20 @@ export class Space {
   readonly #clusters: number[];
   /** Groups made ready, of each device. */
   readonly #ready: number[] = [];
-  readonly #groups = new Map<number, Promise<Group>>();
+  readonly #loading = new Map<number, Promise<Group>>();
   readonly #loaded = new Map<number, Group>();
   readonly #reservers = new Set<Reserver>();
   /** The group that the last new run was found in. */
   #current: readonly [device: number, group: number] = [0, 0];
+  readonly #runs = new RunSearch({
+    order: () => this.#order(),
+    turnTo: ({ device, index }) => {
+      this.#current = [device, index];
+    },
+    group: (device, index) => this.group(device, index),
+    makeReady: () => this.#makeGroupReady(),
+    kept: () => this.kept,
+  });
   /** Metadata took what is kept for it: another group is made ready before the next change of names. */
   #wantsGroup = false;
   /** One search for new runs at a time: two would both make a group ready. */
@@ -65,7 +69,11 @@ export class Space {
   /** @param clusters of each device. @throws VimgError `CORRUPT` */
   static async open(metadata: Metadata, clusters: readonly number[]): Promise<Space> {
     const space = new Space(metadata, clusters);
-    for (const device of clusters.keys()) await space.#readRecord(device);
+    for (const device of clusters.keys()) {
+      await space.#readRecord(device);
+      const ready = space.#ready[device] as number;
+      if (ready > 0) space.#current = [device, ready - 1]; // when it was made ready, those before it were full
+    }
     return space;
   }
 
@@ -113,19 +121,14 @@ export class Space {
         `An address leads to group ${index} of device ${device}, which is not in use`,
       );
     }
-    let loading = this.#groups.get(key);
+    let loading = this.#loading.get(key);
     if (!loading) {
-      loading = Group.load(this.#metadata, device, index);
-      this.#groups.set(key, loading);
+      loading = Group.load(this.#metadata, device, index).finally(() => this.#loading.delete(key));
+      this.#loading.set(key, loading);
     }
-    try {
-      const group = await loading;
-      this.#loaded.set(key, group);
-      return group;
-    } catch (error) {
-      this.#groups.delete(key);
-      throw error;
-    }
+    const group = await loading;
+    this.#loaded.set(key, group);
+    return group;
   }
 
   groupOfCluster(cluster: number): Promise<Group> {
@@ -133,35 +136,33 @@ export class Space {
   }
 
   /**
-   * Reserves clusters that follow each other: behind `goal` when those are free, else a run of `want` where there is
-   * one, else the longest there is.
+   * Reserves clusters that follow each other: `want`, of a segment at most, or the longest run there is.
    *
    * @throws VimgError `NO_SPACE` when there is none, beyond what is kept for metadata
    */
-  async reserve(want: number, goal?: number): Promise<Run> {
-    const behind = goal === undefined ? undefined : await this.reserveAt(goal, want);
-    if (behind) return behind;
+  reserve(want: number): Promise<Run> {
     const search = this.#searching.then(() => this.#reserveNew(want));
     this.#searching = search.catch(() => undefined);
     return search;
   }
 
-  /** Reserves clusters from `goal` on, if they are free and space is not short. */
-  async reserveAt(goal: number, want: number): Promise<Run | undefined> {
+  /** Reserves `goal`, if it is free and space is not short, and what is free right before and behind it. */
+  async reserveAround(goal: number, before: number, after: number): Promise<Run | undefined> {
     const device = deviceOfCluster(goal);
     const index = groupOf(clusterOnDevice(goal));
     if (index < 0 || index >= (this.#ready[device] ?? 0)) return undefined;
     const group = await this.group(device, index);
-    if (group.free <= this.kept + want) return undefined;
-    const length = group.freeFrom(goal, want);
-    if (length === 0) return undefined;
-    group.take(goal, length);
-    return { cluster: goal, length };
+    const most = group.free - this.kept;
+    if (most <= 0) return undefined;
+    const behind = Math.min(after, most);
+    const run = group.runAround(goal, Math.min(before, most - behind), behind);
+    if (run) group.take(run);
+    return run;
   }
 
   async #reserveNew(want: number): Promise<Run> {
     for (let attempt = 0; ; attempt++) {
-      const run = await this.#takeRun(want);
+      const run = await this.#runs.take(want);
       if (run) return run;
       if (attempt === 0) for (const reserver of this.#reservers) reserver.giveBack();
       else if (attempt === 1) {
@@ -185,42 +186,15 @@ export class Space {
     await making;
   }
 
-  /** Takes a free run: of `want` clusters if anywhere. */
-  async #takeRun(want: number): Promise<Run | undefined> {
-    let best: { group: Group; length: number } | undefined;
-    let free = 0;
-    for (const [device, index] of this.#order()) {
-      const group = await this.group(device, index);
-      free += group.free;
-      const length = group.free > 0 ? (group.findRun(want)?.length ?? 0) : 0;
-      if (length >= want && free > this.kept + want) return this.#takeIn(group, want);
-      if (length > (best?.length ?? 0)) best = { group, length };
-    }
-    const fresh = await this.#makeGroupReady();
-    if (fresh) return this.#takeIn(fresh, want);
-    const most = Math.min(free - this.kept, want);
-    if (!best || most <= 0) return undefined;
-    return this.#takeIn(best.group, most) ?? this.#takeRun(want); // somebody else was faster
-  }
-
-  /** Finds and takes in the same tick: others take clusters at any time. */
-  #takeIn(group: Group, most: number): Run | undefined {
-    const run = group.findRun(most);
-    if (!run) return undefined;
-    group.take(run.cluster, run.length);
-    this.#current = [group.device, group.index];
-    return run;
-  }
-
   /** All groups that are ready, from the current one on and round. */
-  #order(): [device: number, group: number][] {
-    const all: [number, number][] = [];
-    for (const [device, count] of this.#ready.entries()) {
-      for (let group = 0; group < count; group++) all.push([device, group]);
-    }
+  *#order(): Generator<readonly [device: number, group: number]> {
     const [device, group] = this.#current;
-    const at = all.findIndex(([first, second]) => first === device && second === group);
-    return at <= 0 ? all : [...all.slice(at), ...all.slice(0, at)];
+    const devices = this.#ready.length;
+    for (let step = 0; step <= devices; step++) {
+      const at = (device + step) % devices;
+      const end = step === devices ? group : (this.#ready[at] as number);
+      for (let index = step === 0 ? group : 0; index < end; index++) yield [at, index];
+    }
   }
 
   /** Makes the next group ready, if there is one. */
@@ -252,6 +226,7 @@ export class Space {
   /** Gives reserved clusters back that came into no use. */
   giveBack(run: Run): void {
     for (let i = 0; i < run.length; i++) this.#giveNow(run.cluster + i);
+    this.#runs.givenBack(run);
   }
 
   /** Clusters whose freeing is durable may be given away. */
@@ -266,10 +241,7 @@ export class Space {
 
   /** Takes a block for metadata, near `near`. @throws VimgError `NO_SPACE` */
   async takeBlock(operation: Operation, near: number): Promise<number> {
-    const cluster = Math.floor(blockOnDevice(near) / BLOCKS_PER_CLUSTER);
-    const first: [number, number] = [deviceOfBlock(near), Math.max(0, groupOf(cluster))];
-    for (const [device, index] of [first, ...this.#order()]) {
-      if (index >= (this.#ready[device] ?? 0)) continue;
+    for (const [device, index] of this.#orderFrom(near)) {
       const group = await this.group(device, index);
       const block = await group.takeBlock(operation);
       if (block !== undefined) return block;
@@ -277,12 +249,20 @@ export class Space {
     return this.#takeBlockOfNewCluster(operation);
   }
 
+  /** The group that a block is in, and then all. */
+  *#orderFrom(block: number): Generator<readonly [device: number, group: number]> {
+    const device = deviceOfBlock(block);
+    const index = Math.max(0, groupOf(Math.floor(blockOnDevice(block) / BLOCKS_PER_CLUSTER)));
+    if (index < (this.#ready[device] ?? 0)) yield [device, index];
+    yield* this.#order();
+  }
+
   async #takeBlockOfNewCluster(operation: Operation): Promise<number> {
     for (const [device, index] of this.#order()) {
       const group = await this.group(device, index);
       const run = group.free > 0 ? group.findRun(1) : undefined;
       if (!run) continue;
-      group.take(run.cluster, 1);
+      group.take(run);
       operation.undo(() => group.give(run.cluster));
       await this.#metadata.devices.write(new Uint8Array(CLUSTER), run.cluster, 0);
       await group.addMetadataCluster(operation, run.cluster);
