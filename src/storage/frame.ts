@@ -11,7 +11,7 @@ import { LIMITS } from '../base/limits.ts';
 
 export interface Frame {
   readonly head: Readonly<Record<string, unknown>>;
-  readonly body: Buffer;
+  readonly body: Uint8Array;
 }
 
 const PREFIX = 8;
@@ -34,43 +34,60 @@ export function encodeFrame(head: Frame['head'], bodyLength = 0): Buffer {
   return frame;
 }
 
-/** Puts frames together from what a socket brings. */
+/** Where the bytes of a frame are to go; undefined when that is of no matter. */
+export type BodyPlace = (head: Frame['head'], length: number) => Uint8Array | undefined;
+
+/** Puts frames together from what a socket brings. Nothing of a chunk is kept: its memory may be used again. */
 export class FrameReader {
-  #parts: Buffer[] = [];
-  #held = 0;
+  readonly #placeOf: BodyPlace;
+  /** The beginning of a frame whose prefix and head are not there in full. */
+  #partial: Buffer = EMPTY;
+  /** A frame whose bytes are on their way, and how many are there. */
+  #frame: Frame | undefined;
+  #filled = 0;
+  #behind: Buffer = EMPTY;
+
+  constructor(placeOf: BodyPlace = () => undefined) {
+    this.#placeOf = placeOf;
+  }
 
   /** @throws VimgError `INVALID_FORMAT` for what is no frame: nothing that follows can be understood */
   push(chunk: Buffer): Frame[] {
-    this.#parts.push(chunk);
-    this.#held += chunk.length;
     const frames: Frame[] = [];
-    for (let frame = this.#next(); frame !== undefined; frame = this.#next()) frames.push(frame);
-    return frames;
+    for (let rest = chunk; ; ) {
+      const frame = this.#frame ?? this.#begin(rest);
+      if (frame === undefined) return frames;
+      if (frame !== this.#frame) rest = this.#behind;
+      const part = rest.subarray(0, frame.body.length - this.#filled);
+      frame.body.set(part, this.#filled);
+      this.#filled += part.length;
+      rest = rest.subarray(part.length);
+      this.#frame = frame;
+      if (this.#filled < frame.body.length) return frames;
+      this.#frame = undefined;
+      this.#filled = 0;
+      frames.push(frame);
+    }
   }
 
-  #next(): Frame | undefined {
-    if (this.#held < PREFIX) return undefined;
-    const prefix = this.#peek(PREFIX);
-    const headLength = prefix.readUInt32BE(0);
-    const bodyLength = prefix.readUInt32BE(4);
+  /** Reads prefix and head, and leaves what is behind them. Undefined when they are not there in full. */
+  #begin(rest: Buffer): Frame | undefined {
+    if (this.#partial.length === 0 && rest.length === 0) return undefined;
+    const bytes = this.#partial.length === 0 ? rest : Buffer.concat([this.#partial, rest]);
+    const headLength = bytes.length < PREFIX ? 0 : bytes.readUInt32BE(0);
+    const bodyLength = bytes.length < PREFIX ? 0 : bytes.readUInt32BE(4);
     if (headLength > HEAD_MAX || bodyLength > BODY_MAX) throw notAFrame();
-    const length = PREFIX + headLength + bodyLength;
-    if (this.#held < length) return undefined;
-    const whole = this.#peek(length);
-    const [first = EMPTY, ...others] = this.#parts;
-    this.#parts = first.length > length ? [first.subarray(length), ...others] : others;
-    this.#held -= length;
-    return {
-      head: parse(whole.subarray(PREFIX, PREFIX + headLength)),
-      body: whole.subarray(PREFIX + headLength, length),
-    };
-  }
-
-  /** The first bytes, in one piece; afterwards the first part begins with them. */
-  #peek(length: number): Buffer {
-    const [first = EMPTY] = this.#parts;
-    if (first.length < length) this.#parts = [Buffer.concat(this.#parts)];
-    return (this.#parts[0] ?? EMPTY).subarray(0, length);
+    const end = PREFIX + headLength;
+    if (bytes.length < end) {
+      this.#partial = Buffer.from(bytes);
+      return undefined;
+    }
+    this.#partial = EMPTY;
+    const head = parse(bytes.subarray(PREFIX, end));
+    const body =
+      bodyLength === 0 ? EMPTY : (this.#placeOf(head, bodyLength) ?? Buffer.allocUnsafe(bodyLength));
+    this.#behind = bytes.subarray(end);
+    return { head, body };
   }
 }
 

@@ -4,7 +4,8 @@ import { connect, type Socket } from 'node:net';
 import { hostname } from 'node:os';
 import { basename } from 'node:path';
 import { fromSystemError, isVimgError, VimgError } from '../base/errors.ts';
-import { encodeFrame, type Frame, FrameReader } from './frame.ts';
+import { type Frame, FrameReader } from './frame.ts';
+import { FrameSender } from './frame-sender.ts';
 import type { LockOwner } from './lock-table.ts';
 import { errorFromWire, FAREWELL, HELLO, PROTOCOL_VERSION } from './place-protocol.ts';
 
@@ -22,9 +23,14 @@ export class PlaceGone extends VimgError {
 }
 
 interface Waiting {
+  /** Where the bytes of the answer go, when they are as many. */
+  readonly into: Uint8Array | undefined;
   readonly resolve: (frame: Frame) => void;
   readonly reject: (error: VimgError) => void;
 }
+
+/** Bytes that are taken from the socket at once. */
+const READ_BYTES = 256 * 1024;
 
 /** A server that listens but does not greet is stuck. */
 const HELLO_MS = 5000;
@@ -40,7 +46,11 @@ export function ownLockOwner(): LockOwner {
 
 export class PlaceClient {
   readonly #socket: Socket;
-  readonly #reader = new FrameReader();
+  readonly #sender: FrameSender;
+  readonly #reader = new FrameReader(({ id }, length) => {
+    const into = this.#waiting.get(Number(id))?.into;
+    return into?.length === length ? into : undefined;
+  });
   readonly #waiting = new Map<number, Waiting>();
   #lastId = 0;
   #farewell = false;
@@ -49,20 +59,29 @@ export class PlaceClient {
 
   private constructor(socket: Socket) {
     this.#socket = socket;
-    socket.on('data', (chunk) => this.#receive(chunk));
+    this.#sender = new FrameSender(socket);
     socket.on('error', () => this.#end(new PlaceGone(this.#farewell)));
     socket.on('close', () => this.#end(new PlaceGone(this.#farewell)));
   }
 
   /** @throws VimgError `NOT_FOUND`, `IO` when nobody listens there; `UNSUPPORTED` for another version */
   static async connect(path: string): Promise<PlaceClient> {
+    let client: PlaceClient | undefined;
+    const onread = {
+      buffer: Buffer.allocUnsafe(READ_BYTES),
+      callback: (length: number, buffer: Uint8Array): boolean => {
+        if (client) client.#receive(Buffer.from(buffer.buffer, buffer.byteOffset, length));
+        return true;
+      },
+    };
     const socket = await new Promise<Socket>((resolve, reject) => {
-      const opening = connect(path);
+      const opening = connect({ path, onread });
       opening.once('connect', () => resolve(opening));
       opening.once('error', (error) => reject(fromSystemError(error, { op: 'connect to', path })));
     });
-    const client = new PlaceClient(socket);
-    const timer = setTimeout(() => client.#end(new VimgError('IO', 'Nobody answers', { path })), HELLO_MS);
+    const made = new PlaceClient(socket);
+    client = made;
+    const timer = setTimeout(() => made.#end(new VimgError('IO', 'Nobody answers', { path })), HELLO_MS);
     try {
       await client.request({ method: HELLO, version: PROTOCOL_VERSION, owner: ownLockOwner() });
       return client;
@@ -80,14 +99,27 @@ export class PlaceClient {
   }
 
   /** @throws VimgError what the other side threw; {@link PlaceGone} when it ended */
-  async request(head: Frame['head'], body?: Uint8Array): Promise<Frame> {
+  request(head: Frame['head'], body?: Uint8Array): Promise<Frame> {
+    return this.#request(head, body, undefined);
+  }
+
+  /** Asks for bytes, which are put into `into`. @throws VimgError as `request`; then any part of it may be filled */
+  async read(head: Frame['head'], into: Uint8Array): Promise<void> {
+    const { body } = await this.#request(head, undefined, into);
+    if (body !== into)
+      throw new VimgError('IO', 'The process that has the volume sent too little', { op: 'read' });
+  }
+
+  async #request(
+    head: Frame['head'],
+    body: Uint8Array | undefined,
+    into: Uint8Array | undefined,
+  ): Promise<Frame> {
     if (this.#gone) throw this.#gone;
     const id = ++this.#lastId;
-    const frame = encodeFrame({ ...head, id }, body?.length);
-    const answer = new Promise<Frame>((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
-    this.#socket.write(frame);
-    if (body !== undefined && body.length > 0) this.#socket.write(body);
+    const answer = new Promise<Frame>((resolve, reject) => this.#waiting.set(id, { into, resolve, reject }));
     try {
+      this.#sender.send({ ...head, id }, body);
       return await answer;
     } finally {
       this.#waiting.delete(id);
@@ -110,6 +142,7 @@ export class PlaceClient {
   }
 
   #receive(chunk: Buffer): void {
+    if (this.#gone) return;
     try {
       for (const frame of this.#reader.push(chunk)) this.#handle(frame);
     } catch (error) {

@@ -10,7 +10,8 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { fromSystemError, isVimgError, VimgError } from '../base/errors.ts';
 import type { DiskFile, FileSystem } from '../device/file-system.ts';
 import type { LockMode } from '../host/file-lock.ts';
-import { BODY_MAX, encodeFrame, type Frame, FrameReader } from './frame.ts';
+import { BODY_MAX, type Frame, FrameReader } from './frame.ts';
+import { FrameSender } from './frame-sender.ts';
 import type { LockOwner } from './lock-table.ts';
 import type { PlaceFiles } from './place-files.ts';
 import {
@@ -81,6 +82,7 @@ export class PlaceServer {
 
 class PlaceConnection {
   readonly #socket: Socket;
+  readonly #sender: FrameSender;
   readonly #host: PlaceHost;
   readonly #reader = new FrameReader();
   readonly #open = new Map<number, DiskFile>();
@@ -91,6 +93,7 @@ class PlaceConnection {
 
   constructor(socket: Socket, host: PlaceHost, onClosed: () => void) {
     this.#socket = socket;
+    this.#sender = new FrameSender(socket);
     this.#host = host;
     socket.on('data', (chunk) => this.#receive(chunk));
     socket.on('error', () => socket.destroy());
@@ -115,7 +118,7 @@ class PlaceConnection {
     }
     await this.#closeAll();
     if (this.#socket.closed) return;
-    if (flushed) this.#socket.write(encodeFrame({ event: FAREWELL }));
+    if (flushed) this.#send({ event: FAREWELL });
     await new Promise<void>((resolve) => {
       this.#socket.once('close', resolve);
       this.#socket.destroySoon();
@@ -158,12 +161,10 @@ class PlaceConnection {
   }
 
   #send(head: Frame['head'], body?: Uint8Array): void {
-    if (!this.#socket.writable) return;
-    this.#socket.write(encodeFrame(head, body?.length));
-    if (body !== undefined && body.length > 0) this.#socket.write(body);
+    if (this.#socket.writable) this.#sender.send(head, body);
   }
 
-  #do(head: Frame['head'], body: Buffer): Promise<unknown> | unknown {
+  #do(head: Frame['head'], body: Uint8Array): Promise<unknown> | unknown {
     const { method } = head;
     if (method === HELLO) return this.#greet(head);
     if (!this.#files) throw new VimgError('USAGE', 'The first request is hello');
@@ -197,7 +198,7 @@ class PlaceConnection {
     return { handle, identity, size, limits, readOnly, locked };
   }
 
-  async #onFile(method: string, handle: number, head: Frame['head'], body: Buffer): Promise<unknown> {
+  async #onFile(method: string, handle: number, head: Frame['head'], body: Uint8Array): Promise<unknown> {
     const file = this.#open.get(handle);
     if (!file) throw new VimgError('IO', 'The file is closed');
     const offset = Number(head['offset'] ?? 0);
@@ -236,7 +237,7 @@ class PlaceConnection {
     }
   }
 
-  async #onFiles(files: PlaceFiles, method: string, head: Frame['head'], body: Buffer): Promise<unknown> {
+  async #onFiles(files: PlaceFiles, method: string, head: Frame['head'], body: Uint8Array): Promise<unknown> {
     const path = String(head['path']);
     const to = String(head['to']);
     switch (method) {

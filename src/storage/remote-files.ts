@@ -56,9 +56,9 @@ class RemoteFile implements PlaceFile {
   async pread(buffer: Uint8Array, offset: number): Promise<void> {
     checkInside(this, 'read', offset, buffer.length);
     for (let at = 0; at < buffer.length; at += BODY_MAX) {
-      const length = Math.min(BODY_MAX, buffer.length - at);
-      const { body } = await this.#ask({ method: 'read', offset: offset + at, length });
-      buffer.set(body, at);
+      const part = buffer.subarray(at, at + BODY_MAX);
+      const head = { method: 'read', handle: this.#handle, offset: offset + at, length: part.length };
+      await this.#client.read(head, part);
     }
   }
 
