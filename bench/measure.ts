@@ -123,6 +123,7 @@ function isReached(
     case 'times the start':
       return value / bareStart.summary.median <= goal.value;
     case 'MiB at most':
+    case '/GiB at most':
       return value <= goal.value;
   }
 }

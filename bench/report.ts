@@ -53,6 +53,10 @@ function rowOf(found: Measurement): string {
 function sideText({ summary, residentMiB, details }: Side, metric: Metric): string {
   const value = summary.median;
   if (metric === 'MiB') return `${Math.round(value)} MiB`;
+  if (metric === '/GiB') {
+    const parts = Object.entries(details ?? {}).map(([name, part]) => `${name} ${part}`);
+    return `${value}${parts.length > 0 ? ` (${parts.join(', ')})` : ''}`;
+  }
   if (metric === '/s') {
     const rate = value < 10_000 ? `${Math.round(value)} /s` : `${Math.round(value / 1000)} k/s`;
     if (!details) return rate;
@@ -79,5 +83,7 @@ function goalText({ kind, value }: Goal): string {
       return `≤ ${value} × start`;
     case 'MiB at most':
       return `≤ ${value} MiB`;
+    case '/GiB at most':
+      return `≤ ${value} a GiB`;
   }
 }

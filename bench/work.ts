@@ -19,9 +19,9 @@ export interface Contestant {
   readonly prepare?: () => Promise<void>;
   /** After each run, not timed: what it wrote goes. */
   readonly cleanUp?: () => Promise<void>;
-  /** Reads the measure from the program's output; for works whose metric is a rate. */
+  /** Reads the measure from the program's output; for works whose metric is a rate or a density. */
   readonly readRate?: (stdout: string) => number;
-  /** What else is worth a look: percentiles of latency in microseconds, memory in MiB. */
+  /** What else is worth a look: percentiles of latency in microseconds, memory in MiB, parts of a density. */
   readonly readDetails?: (stdout: string) => Readonly<Record<string, number>>;
 }
 
@@ -34,8 +34,8 @@ export interface Bout {
   readonly finish?: () => Promise<void>;
 }
 
-/** `ms`: time of the process. `MiB`: its peak resident memory. `/s`: a rate that it prints. */
-export type Metric = 'ms' | 'MiB' | '/s';
+/** `ms`: time of the process. `MiB`: its peak resident memory. `/s`, `/GiB`: a rate, a density that it prints. */
+export type Metric = 'ms' | 'MiB' | '/s' | '/GiB';
 
 /** What is to be reached. */
 export type Goal =
@@ -45,7 +45,8 @@ export type Goal =
   | { readonly kind: 'ms beyond start'; readonly value: number }
   /** Times the bare start of Node. */
   | { readonly kind: 'times the start'; readonly value: number }
-  | { readonly kind: 'MiB at most'; readonly value: number };
+  | { readonly kind: 'MiB at most'; readonly value: number }
+  | { readonly kind: '/GiB at most'; readonly value: number };
 
 export interface Size {
   /** 1, 10 or 100 units of work, so that growth is seen. */

@@ -10,6 +10,7 @@ import { largeDiskWorks } from './large-disk.ts';
 import { memoryWorks } from './memory.ts';
 import { serveWorks } from './serve.ts';
 import { volumeWorks } from './volume.ts';
+import { volumeDayWorks } from './volume-day.ts';
 
 export const works: readonly Work[] = [
   ...largeDiskWorks,
@@ -22,4 +23,5 @@ export const works: readonly Work[] = [
   ...memoryWorks,
   ...serveWorks,
   ...volumeWorks,
+  ...volumeDayWorks,
 ];

@@ -1,7 +1,7 @@
 /**
  * Which clusters of a group may be given away: a bit for each.
  *
- * Segments are 64 clusters. Files that grow are given whole ones as long as there are any, and what is small shares
+ * Segments are 128 clusters. Files that grow are given whole ones as long as there are any, and what is small shares
  * some: so a cluster here and there does not spoil the room for long runs, and files that are deleted leave whole ones.
  *
  * Invariants: bits behind the end are 1; `free` is the number of zeroes, `wholeSegments` that of segments of zeroes.
@@ -9,7 +9,7 @@
 import { invariant } from '../base/errors.ts';
 
 /** Clusters of a segment. */
-export const SEGMENT = 64;
+export const SEGMENT = 128;
 
 export class FreeMap {
   /** 1 may not be given away. */

@@ -23,7 +23,7 @@ import type { VolumeCore } from './volume-core.ts';
 
 /** A file that has little gets small windows. */
 const WINDOW_MIN = 4;
-/** A file with room for many clusters will have many: its size is this many windows at least, while they are small. */
+/** A file that is large will have many clusters: windows are this part of its size, up to a segment. */
 const WINDOWS_OF_SIZE = 4;
 /** Windows of a file that are reserved at the same time: it may grow in several places. */
 const WINDOWS_MAX = 8;

@@ -5,6 +5,7 @@ import type { DiskFile } from '../../src/device/file-system.ts';
 import { MemoryDevice } from '../../src/device/memory-device.ts';
 import { checkVolume } from '../../src/vims/check-volume.ts';
 import { formatVolume } from '../../src/vims/format-volume.ts';
+import { SEGMENT } from '../../src/vims/free-map.ts';
 import { VimsVolume } from '../../src/vims/volume.ts';
 
 const MiB = 1024 * 1024;
@@ -102,7 +103,7 @@ describe('a file', () => {
     const disk = await volume.create('disk', 512);
     await disk.write(...shuffled(1, range(0, 512)));
     expect(disk.places().size).toBe(512);
-    expect(disk.runs).toBeLessThanOrEqual(512 / 64);
+    expect(disk.runs).toBeLessThanOrEqual(512 / SEGMENT);
     await volume.leave();
   });
 
@@ -110,8 +111,8 @@ describe('a file', () => {
     const volume = await MarkedVolume.make();
     const files = await Promise.all(range(0, 6).map((i) => volume.create(`disk-${i}`)));
     for (const index of range(0, 256)) for (const file of files) await file.write(index);
-    // 4, 4, 8, 16, 32, and then 64 at a time
-    for (const file of files) expect(file.runs).toBeLessThanOrEqual(5 + 3);
+    // 4, 4, 8, 16, 32, 64, and then a segment at a time
+    for (const file of files) expect(file.runs).toBeLessThanOrEqual(6 + 128 / SEGMENT);
     await volume.leave();
   });
 
@@ -154,7 +155,7 @@ describe('a file', () => {
     }
     const disk = await volume.create('disk', 1024);
     await disk.write(...range(0, 1024));
-    expect(disk.runs).toBeLessThanOrEqual(1024 / 64);
+    expect(disk.runs).toBeLessThanOrEqual(1024 / SEGMENT);
     await volume.leave();
   });
 
