@@ -34,6 +34,8 @@ const config: ViteUserConfig = defineConfig({
     include: ['test/**/*.test.ts'],
     // Booting machines takes a minute: `npm run test:guest`.
     exclude: process.env['VIMG_GUEST'] ? [] : ['test/guest/**'],
+    // What the user's host knows of datastores is not for tests.
+    env: { VIMG_CONFIG: '/nonexistent/vimg-tests' },
     sequence: { sequencer: SlowFirst },
     testTimeout: 240_000,
     hookTimeout: 240_000,
