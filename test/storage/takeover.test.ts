@@ -159,7 +159,7 @@ describe('when the process that has the volume is killed', () => {
       await file.resize(2 * MiB);
       twins.push(new Twin(file, 2 * MiB, random));
     }
-    for (let kills = 0; kills < 12; kills++) {
+    for (let kills = 0; kills < 8; kills++) {
       let running = true;
       const work = twins.map(async (twin) => {
         while (running) await twin.step();
