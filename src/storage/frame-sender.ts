@@ -5,7 +5,7 @@ import { encodeFrame, type Frame } from './frame.ts';
 
 /** Bytes: a transfer leaves in few pieces. */
 const SEND_BUFFER = 1024 * 1024;
-/** Bytes up to which head and body are put into one piece: copying them is less than another entry of a writev. */
+/** Bytes up to which head and body are put into one piece. */
 const JOINED_MAX = 16 * 1024;
 
 export class FrameSender {
@@ -18,7 +18,7 @@ export class FrameSender {
   }
 
   /**
-   * The body must stay as it is until it has left: until it is answered, or the other way round, for good.
+   * The body is read as it leaves: who asks leaves it as it is until there is an answer, who answers gives it away.
    *
    * @throws VimgError `LIMIT` for what is too long to be sent
    */
