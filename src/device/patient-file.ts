@@ -10,7 +10,7 @@ import { isVimgError, type VimgError } from '../base/errors.ts';
 import { isPromise, type MaybePromise } from '../base/maybe-promise.ts';
 import type { WriteZeroesOptions } from './block-device.ts';
 import type { DiskFile } from './file-system.ts';
-import { ForwardingDevice } from './forwarding-device.ts';
+import { ForwardingFile } from './forwarding-file.ts';
 
 /** What a process does when storage is full. */
 export interface WaitForSpace {
@@ -24,8 +24,7 @@ export interface WaitForSpace {
 /** Milliseconds between two attempts. */
 const PAUSE_MS = 500;
 
-export class PatientFile extends ForwardingDevice implements DiskFile {
-  readonly #file: DiskFile;
+export class PatientFile extends ForwardingFile {
   readonly #policy: WaitForSpace;
   readonly #clock: Clock;
   /** Writes that wait now. */
@@ -34,25 +33,8 @@ export class PatientFile extends ForwardingDevice implements DiskFile {
 
   constructor(file: DiskFile, policy: WaitForSpace) {
     super(file);
-    this.#file = file;
     this.#policy = policy;
     this.#clock = policy.clock ?? systemClock;
-  }
-
-  override get name(): string {
-    return this.#file.name;
-  }
-
-  override set name(name: string) {
-    this.#file.name = name;
-  }
-
-  get locked(): boolean {
-    return this.#file.locked;
-  }
-
-  changeLock(mode: 'none' | 'read' | 'write'): Promise<void> {
-    return this.#file.changeLock(mode);
   }
 
   override pwrite(buffer: Uint8Array, offset: number): MaybePromise<void> {

@@ -5,37 +5,35 @@
  */
 import type { FileDeviceOptions } from '../device/file-device.ts';
 import type { DiskFile, FileStatus, FileSystem } from '../device/file-system.ts';
-import { ForwardingDevice } from '../device/forwarding-device.ts';
+import { ForwardingFile } from '../device/forwarding-file.ts';
 import type { LockMode } from '../host/file-lock.ts';
 import type { HeldFileLock, LockOwner, LockTable } from './lock-table.ts';
 import type { PlaceFile, PlaceFiles } from './place-files.ts';
 
-class LockingFile extends ForwardingDevice implements PlaceFile {
+class LockingFile extends ForwardingFile implements PlaceFile {
   readonly identity: string;
-  readonly #file: DiskFile;
   readonly #lock: HeldFileLock;
 
   constructor(file: DiskFile, identity: string, lock: HeldFileLock) {
     super(file);
     this.identity = identity;
-    this.#file = file;
     this.#lock = lock;
   }
 
   override get name(): string {
-    return this.#file.name;
+    return super.name;
   }
 
   override set name(name: string) {
-    this.#file.name = name;
+    super.name = name;
     this.#lock.rename(name);
   }
 
-  get locked(): boolean {
+  override get locked(): boolean {
     return this.#lock.mode !== 'none';
   }
 
-  changeLock(mode: LockMode): Promise<void> {
+  override changeLock(mode: LockMode): Promise<void> {
     return this.#lock.change(mode);
   }
 

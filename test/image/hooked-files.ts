@@ -6,7 +6,7 @@ import { VimgError } from '../../src/base/errors.ts';
 import type { BlockDevice, WriteZeroesOptions } from '../../src/device/block-device.ts';
 import type { FileDeviceOptions } from '../../src/device/file-device.ts';
 import type { DiskFile } from '../../src/device/file-system.ts';
-import { ForwardingDevice } from '../../src/device/forwarding-device.ts';
+import { ForwardingFile } from '../../src/device/forwarding-file.ts';
 import { MemoryDevice } from '../../src/device/memory-device.ts';
 import { RecordingDevice } from '../../src/device/recording-device.ts';
 import { MemoryFiles } from '../../src/testing/memory-files.ts';
@@ -59,33 +59,15 @@ export class HookedFiles extends MemoryFiles {
   }
 }
 
-class HookedFile extends ForwardingDevice implements DiskFile {
-  readonly #file: DiskFile;
+class HookedFile extends ForwardingFile {
   readonly #files: HookedFiles;
   /** What was there before each write since the last flush. */
   #unflushed: { readonly offset: number; readonly former: Uint8Array }[] = [];
   #lost = false;
 
   constructor(device: BlockDevice, file: DiskFile, files: HookedFiles) {
-    super(device);
-    this.#file = file;
+    super(file, device);
     this.#files = files;
-  }
-
-  override get name(): string {
-    return this.#file.name;
-  }
-
-  override set name(name: string) {
-    this.#file.name = name;
-  }
-
-  get locked(): boolean {
-    return this.#file.locked;
-  }
-
-  changeLock(mode: 'none' | 'read' | 'write'): Promise<void> {
-    return this.#file.changeLock(mode);
   }
 
   override async pread(buffer: Uint8Array, offset: number): Promise<void> {
